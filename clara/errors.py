@@ -1,0 +1,29 @@
+"""Errors that say what came, what was expected and what to do."""
+
+from __future__ import annotations
+
+import difflib
+import importlib
+from collections.abc import Iterable
+from types import ModuleType
+
+
+class ClaraError(ValueError):
+    """Every error a user can cause. The message names the input, the expectation and the remedy."""
+
+
+def unknown(kind: str, name: object, known: Iterable[str]) -> ClaraError:
+    """Return (not raise) an error for a `name` that is none of `known`, with the nearest names."""
+    names = sorted(known)
+    near = difflib.get_close_matches(str(name), names, n=3, cutoff=0.5)
+    hint = f" Did you mean {' or '.join(repr(n) for n in near)}?" if near else ""
+    shown = ", ".join(names[:40]) + (", …" if len(names) > 40 else "")
+    return ClaraError(f"Unknown {kind} {name!r}.{hint} Known: {shown or '(none)'}.")
+
+
+def require(module: str, extra: str) -> ModuleType:
+    """Import an optional dependency, or raise a ClaraError that names the extra to install."""
+    try:
+        return importlib.import_module(module)
+    except ImportError as e:
+        raise ClaraError(f"{module!r} is needed here and is not installed: pip install 'clara[{extra}]'.") from e
