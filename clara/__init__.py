@@ -1,0 +1,1 @@
+"""CLARA: CLIP-style audio–text dual encoders with a multilingual text tower."""

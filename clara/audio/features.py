@@ -1,0 +1,150 @@
+"""Front-ends: wave_BT and len_B -> x_BNF and mask_BN. A front-end belongs to the weights and is saved in their config.
+
+Statistics are per clip, never per batch: a clip alone and beside longer clips gives the same features.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+import torchaudio
+from torch import Tensor, nn
+
+from clara.config import Registry
+from clara.errors import ClaraError
+
+
+class FrontEnd(nn.Module):
+    """Attributes: `sample_rate` Hz, `window_seconds` (longest clip seen at once), `bins` F."""
+
+    sample_rate: int
+    window_seconds: float
+    bins: int
+
+    def forward(self, wave_BT: Tensor, len_B: Tensor) -> tuple[Tensor, Tensor]:
+        raise NotImplementedError
+
+
+FRONT_ENDS: Registry[FrontEnd] = Registry("front-end")
+
+
+@dataclass(frozen=True)
+class LogMelConfig:
+    """Log-mel front-end. `normalize`: 'band' subtracts each band's mean over the clip and divides by the clip's one
+    standard deviation (removes level and the channel's stationary response); 'clip' uses one mean and deviation; 'fixed'
+    uses `mean` and `std`. `pad_to_window` fills every clip to the window (Whisper, AST)."""
+
+    sample_rate: int = 16000
+    window_seconds: float = 10.0
+    n_fft: int = 512
+    win_length: int = 400
+    hop_length: int = 160
+    n_mels: int = 64
+    f_min: float = 50.0
+    f_max: float = 8000.0
+    mel_scale: str = "htk"
+    mel_norm: str | None = None
+    normalize: str = "band"
+    mean: float = 0.0
+    std: float = 1.0
+    floor_db: float = 80.0
+    min_frames: int = 32
+
+
+@FRONT_ENDS.register("log_mel", LogMelConfig)
+class LogMel(FrontEnd):
+    """Log-mel spectrogram, ten frames a 100 ms by default; masked statistics, so padding never counts."""
+
+    def __init__(self, config: LogMelConfig) -> None:
+        super().__init__()
+        if config.normalize not in ("band", "clip", "fixed"):
+            raise ClaraError(f"front-end normalize={config.normalize!r}: expected 'band', 'clip' or 'fixed'.")
+        self.config = config
+        self.sample_rate, self.window_seconds, self.bins = config.sample_rate, config.window_seconds, config.n_mels
+        bank = torchaudio.functional.melscale_fbanks(
+            config.n_fft // 2 + 1,
+            config.f_min,
+            config.f_max,
+            config.n_mels,
+            config.sample_rate,
+            norm=config.mel_norm,
+            mel_scale=config.mel_scale,
+        )
+        self.register_buffer("bank", bank, persistent=False)
+        self.register_buffer("hann", torch.hann_window(config.win_length), persistent=False)
+
+    def forward(self, wave_BT: Tensor, len_B: Tensor) -> tuple[Tensor, Tensor]:
+        """wave_BT float in [-1, 1], zero beyond len_B (samples) -> x_BNF, mask_BN; N = T // hop + 1, at least min_frames."""
+        c = self.config
+        wave_BT = wave_BT.float()
+        inside = torch.arange(wave_BT.shape[1], device=wave_BT.device)[None] < len_B[:, None]
+        wave_BT = torch.where(inside, wave_BT, wave_BT.new_zeros(()))
+        short = c.min_frames * c.hop_length - wave_BT.shape[1]
+        if short > 0:
+            wave_BT = nn.functional.pad(wave_BT, (0, short))
+        with torch.autocast(wave_BT.device.type, enabled=False):
+            spec = torch.stft(
+                wave_BT, c.n_fft, c.hop_length, c.win_length, self.hann, pad_mode="constant", return_complex=True
+            )
+            power_BNF = (spec.real.square() + spec.imag.square()).transpose(1, 2) @ self.bank
+        frames_B = len_B // c.hop_length + 1
+        mask_BN = torch.arange(power_BNF.shape[1], device=wave_BT.device)[None] < frames_B[:, None]
+        return self._normalize(power_BNF, mask_BN), mask_BN
+
+    def _normalize(self, power_BNF: Tensor, mask_BN: Tensor) -> Tensor:
+        c, keep = self.config, mask_BN[..., None]
+        db = 10.0 * power_BNF.clamp_min(1e-10).log10()
+        peak = db.masked_fill(~keep, -100.0).amax(dim=(1, 2), keepdim=True)
+        x = torch.maximum(db, peak - c.floor_db)
+        if c.normalize == "fixed":
+            return ((x - c.mean) / c.std).masked_fill(~keep, 0.0)
+        count = keep.sum(1, keepdim=True)
+        mean = x.masked_fill(~keep, 0.0).sum(1, keepdim=True) / count
+        if c.normalize == "clip":
+            mean = mean.mean(2, keepdim=True)
+        x = (x - mean).masked_fill(~keep, 0.0)
+        std = (x.square().sum((1, 2), keepdim=True) / (count * x.shape[2])).sqrt()
+        return x / (std + 1.0)
+
+
+@dataclass(frozen=True)
+class WaveformConfig:
+    """Raw samples for towers that learn their own filters (wav2vec 2.0, HuBERT, WavLM); `normalize`: zero mean, unit
+    variance per clip."""
+
+    sample_rate: int = 16000
+    window_seconds: float = 10.0
+    normalize: bool = True
+    min_samples: int = 1600
+
+
+@FRONT_ENDS.register("waveform", WaveformConfig)
+class Waveform(FrontEnd):
+    """x_BNF is the wave itself: N = T samples, F = 1."""
+
+    bins = 1
+
+    def __init__(self, config: WaveformConfig) -> None:
+        super().__init__()
+        self.config = config
+        self.sample_rate, self.window_seconds = config.sample_rate, config.window_seconds
+
+    def forward(self, wave_BT: Tensor, len_B: Tensor) -> tuple[Tensor, Tensor]:
+        """wave_BT, len_B (samples) -> x_BT1, mask_BT."""
+        short = self.config.min_samples - wave_BT.shape[1]
+        wave_BT = nn.functional.pad(wave_BT.float(), (0, max(0, short)))
+        mask_BT = torch.arange(wave_BT.shape[1], device=wave_BT.device)[None] < len_B[:, None]
+        wave_BT = wave_BT.masked_fill(~mask_BT, 0.0)
+        if self.config.normalize:
+            mean = wave_BT.sum(1, keepdim=True) / len_B[:, None]
+            centred = (wave_BT - mean).masked_fill(~mask_BT, 0.0)
+            var = centred.square().sum(1, keepdim=True) / len_B[:, None]
+            wave_BT = centred / (var + 1e-7).sqrt()
+        return wave_BT[..., None], mask_BT
+
+
+def pad_waves(waves: list[Tensor]) -> tuple[Tensor, Tensor]:
+    """Waves (T_i,) -> wave_BT zero-padded to the longest, len_B in samples."""
+    len_B = torch.tensor([len(w) for w in waves])
+    return nn.utils.rnn.pad_sequence(waves, batch_first=True), len_B

@@ -1,0 +1,231 @@
+"""The only reader of audio: file, bytes or array -> mono float32 at one rate.
+
+Stereo is averaged, never concatenated. Any sample rate is resampled here (soxr, HQ) and nowhere else. Files are read by
+soundfile; containers it does not know (m4a, mp4, webm …) by torchcodec where that is installed.
+"""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import soundfile as sf
+import soxr
+
+from clara.errors import ClaraError
+
+if TYPE_CHECKING:
+    import torch
+
+AudioLike = "str | Path | bytes | tuple[np.ndarray, int] | tuple[torch.Tensor, int]"
+EXTENSIONS = (".wav", ".flac", ".ogg", ".opus", ".mp3", ".aiff", ".aif", ".au", ".m4a", ".mp4", ".webm", ".mkv", ".aac")
+BLOCK_SECONDS = 30.0
+
+
+@dataclass(frozen=True)
+class AudioInfo:
+    """Length in seconds, sample rate in Hz and channel count of a source as it is stored."""
+
+    seconds: float
+    sample_rate: int
+    channels: int
+
+
+def read(source: Any, sample_rate: int, *, start: float = 0.0, seconds: float | None = None) -> np.ndarray:
+    """Read `source` as mono float32 (T,) at `sample_rate` Hz, from `start` seconds for at most `seconds`.
+
+    Raises:
+        ClaraError: missing or empty file, not audio, NaN or infinite samples, no samples in the span, a bare array.
+    """
+    name = describe(source)
+    wave, rate = _decode(source, start, seconds)
+    return _finish(wave, rate, sample_rate, name)
+
+
+def info(source: Any) -> AudioInfo:
+    """Length, rate and channels without decoding the samples. Raises ClaraError as `read` does."""
+    if isinstance(source, tuple):
+        wave, rate = _array(source)
+        return AudioInfo(wave.shape[0] / rate, rate, wave.shape[1])
+    try:
+        found = sf.info(_handle(source))
+        return AudioInfo(found.frames / found.samplerate, found.samplerate, found.channels)
+    except (sf.LibsndfileError, TypeError) as e:
+        meta = _torchcodec(source, e).metadata
+        return AudioInfo(float(meta.duration_seconds or 0.0), meta.sample_rate, meta.num_channels)
+
+
+def stream(source: Any, sample_rate: int, *, window: float, hop: float) -> Iterator[tuple[float, np.ndarray]]:
+    """Yield (start in seconds, mono float32 window at `sample_rate`) in bounded memory, whatever the length.
+
+    The last window may be shorter; a tail already covered by the window before it is not yielded again.
+    """
+    if window <= 0 or hop <= 0:
+        raise ClaraError(f"window={window} and hop={hop} must both be above 0 seconds.")
+    size, step = int(round(window * sample_rate)), max(1, int(round(hop * sample_rate)))
+    buffer, offset, yielded = np.zeros(0, np.float32), 0, False
+    for block in _resampled_blocks(source, sample_rate):
+        buffer = np.concatenate([buffer, block])
+        while len(buffer) > size:
+            yield offset / sample_rate, buffer[:size].copy()
+            yielded = True
+            buffer, offset = buffer[step:], offset + step
+    covered = size - step if yielded else 0
+    if len(buffer) > max(0, covered) or not yielded:
+        yield offset / sample_rate, buffer
+
+
+def list_audio(folder: str | Path) -> list[Path]:
+    """All audio files below `folder`, sorted. ClaraError when there is no folder or no audio in it."""
+    folder = Path(folder)
+    if not folder.is_dir():
+        raise ClaraError(f"No such folder: {folder}.")
+    found = sorted(p for p in folder.rglob("*") if p.suffix.lower() in EXTENSIONS and p.is_file())
+    if not found:
+        raise ClaraError(f"No audio below {folder}. Looked for {' '.join(EXTENSIONS)}.")
+    return found
+
+
+def describe(source: Any) -> str:
+    """A short name of a source for messages."""
+    if isinstance(source, str | Path):
+        return str(source)
+    if isinstance(source, bytes | bytearray):
+        return f"<{len(source)} bytes>"
+    if isinstance(source, tuple) and len(source) == 2 and hasattr(source[0], "shape"):
+        return f"<array {tuple(source[0].shape)} at {source[1]} Hz>"
+    return f"<{type(source).__name__}>"
+
+
+def _handle(source: Any) -> Any:
+    """What soundfile opens: a path string or a buffer. Checks what can be checked before decoding."""
+    if isinstance(source, bytes | bytearray):
+        if not source:
+            raise ClaraError("Audio of 0 bytes: expected an encoded file (wav, flac, ogg, opus, mp3).")
+        return io.BytesIO(source)
+    if not isinstance(source, str | Path):
+        raise ClaraError(
+            f"Audio of type {type(source).__name__}: expected a path, encoded bytes, or (array, sample_rate). "
+            "A bare array has no sample rate: pass (array, rate)."
+        )
+    path = Path(source)
+    if path.is_dir():
+        raise ClaraError(f"{path} is a folder: use clara.audio.waveform.list_audio(folder) or pass the files.")
+    if not path.is_file():
+        raise ClaraError(f"No such audio file: {path}.")
+    if path.stat().st_size == 0:
+        raise ClaraError(f"{path} is empty (0 bytes).")
+    return str(path)
+
+
+def _array(source: tuple) -> tuple[np.ndarray, int]:
+    """(array, rate) -> float32 (T, C). (C, T) is recognised by its short first axis."""
+    if len(source) != 2 or not hasattr(source[0], "shape") or isinstance(source[1], bool):
+        raise ClaraError("Audio tuple: expected (array, sample_rate in Hz).")
+    wave, rate = source
+    if not isinstance(rate, int | np.integer) or rate <= 0:
+        raise ClaraError(f"Sample rate {rate!r}: expected a whole number of Hz above 0.")
+    wave = wave.detach().cpu().numpy() if hasattr(wave, "detach") else np.asarray(wave)
+    if wave.ndim == 1:
+        wave = wave[:, None]
+    elif wave.ndim == 2 and wave.shape[0] < wave.shape[1]:
+        wave = wave.T
+    elif wave.ndim != 2:
+        raise ClaraError(f"Array of shape {wave.shape}: expected (T,) or (channels, T).")
+    if wave.dtype == np.uint8:
+        return (wave.astype(np.float32) - 128.0) / 128.0, int(rate)
+    if np.issubdtype(wave.dtype, np.integer):
+        return wave.astype(np.float32) / float(-np.iinfo(wave.dtype).min), int(rate)
+    if not np.issubdtype(wave.dtype, np.floating):
+        raise ClaraError(f"Array of dtype {wave.dtype}: expected floats in [-1, 1] or integers.")
+    return wave.astype(np.float32), int(rate)
+
+
+def _decode(source: Any, start: float, seconds: float | None) -> tuple[np.ndarray, int]:
+    """Samples (T, C) of a span and their rate."""
+    if start < 0 or (seconds is not None and seconds <= 0):
+        raise ClaraError(f"Span start={start}, seconds={seconds}: expected start ≥ 0 and seconds > 0.")
+    if isinstance(source, tuple):
+        wave, rate = _array(source)
+        first = int(round(start * rate))
+        return wave[first : None if seconds is None else first + int(round(seconds * rate))], rate
+    handle = _handle(source)
+    try:
+        with sf.SoundFile(handle) as file:
+            rate = file.samplerate
+            if start:
+                file.seek(min(int(round(start * rate)), file.frames))
+            frames = -1 if seconds is None else int(round(seconds * rate))
+            return file.read(frames, dtype="float32", always_2d=True), rate
+    except (sf.LibsndfileError, TypeError) as e:
+        decoder = _torchcodec(source, e)
+        stop = None if seconds is None else start + seconds
+        samples = decoder.get_samples_played_in_range(start, stop)
+        return samples.data.numpy().T, samples.sample_rate
+
+
+def _torchcodec(source: Any, cause: Exception) -> Any:
+    """An AudioDecoder for what soundfile cannot open, or the reason why this is no audio."""
+    name = describe(source)
+    wants = isinstance(source, str | Path) and Path(source).suffix.lower() in (".m4a", ".mp4", ".webm", ".mkv", ".aac")
+    if not wants:
+        raise ClaraError(f"{name} cannot be decoded as audio ({cause}). Expected wav, flac, ogg, opus or mp3.") from cause
+    try:
+        from torchcodec.decoders import AudioDecoder
+    except (ImportError, OSError, RuntimeError) as e:
+        raise ClaraError(f"{name}: this container needs torchcodec and FFmpeg: pip install torchcodec ({e}).") from e
+    try:
+        return AudioDecoder(str(source))
+    except (RuntimeError, ValueError) as e:
+        raise ClaraError(f"{name} cannot be decoded as audio ({e}).") from e
+
+
+def _finish(wave_TC: np.ndarray, rate: int, target: int, name: str) -> np.ndarray:
+    if wave_TC.shape[0] == 0:
+        raise ClaraError(f"{name} holds no samples in the span asked for.")
+    wave = wave_TC.mean(axis=1, dtype=np.float32) if wave_TC.shape[1] > 1 else wave_TC[:, 0]
+    _check_finite(wave, name)
+    if rate != target:
+        wave = soxr.resample(wave, rate, target)
+        if len(wave) == 0:  # shorter than one output sample: keep one, so that a clip never vanishes
+            wave = np.zeros(1, np.float32)
+    return np.ascontiguousarray(wave, dtype=np.float32)
+
+
+def _check_finite(wave: np.ndarray, name: str) -> None:
+    bad = int(np.size(wave) - np.count_nonzero(np.isfinite(wave)))
+    if bad:
+        raise ClaraError(f"{name} holds {bad} NaN or infinite samples: repair the recording before embedding it.")
+
+
+def _resampled_blocks(source: Any, target: int) -> Iterator[np.ndarray]:
+    """Mono blocks at the target rate, decoding `BLOCK_SECONDS` at a time."""
+    name = describe(source)
+    if isinstance(source, tuple):
+        yield read(source, target)
+        return
+    handle = _handle(source)
+    try:
+        file = sf.SoundFile(handle)
+    except (sf.LibsndfileError, TypeError):
+        yield read(source, target)  # torchcodec containers are decoded whole
+        return
+    with file:
+        rate, total = file.samplerate, 0
+        resampler = soxr.ResampleStream(rate, target, 1, dtype="float32") if rate != target else None
+        try:
+            for block in file.blocks(int(BLOCK_SECONDS * rate), dtype="float32", always_2d=True):
+                mono = block.mean(axis=1, dtype=np.float32)
+                _check_finite(mono, name)
+                total += len(mono)
+                yield resampler.resample_chunk(mono) if resampler else mono
+        except sf.LibsndfileError as e:
+            raise ClaraError(f"{name} breaks off after {total / rate:.1f} s ({e}).") from e
+        if total == 0:
+            raise ClaraError(f"{name} holds no samples.")
+        if resampler:
+            yield resampler.resample_chunk(np.zeros(0, np.float32), last=True)
