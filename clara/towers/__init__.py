@@ -1,0 +1,3 @@
+"""Tower families. Importing this package registers them; a new family is one file and one line here."""
+
+from clara.towers import conv, transformer  # noqa: F401

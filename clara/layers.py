@@ -1,0 +1,71 @@
+"""Blocks used by two towers or more: masked pooling, projection heads, feed-forward parts."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+
+from clara.config import Registry
+
+
+def masked_mean(x_BNW: Tensor, mask_BN: Tensor) -> Tensor:
+    """Mean over the real frames: (B, W)."""
+    keep = mask_BN[..., None].to(x_BNW.dtype)
+    return (x_BNW * keep).sum(1) / keep.sum(1).clamp_min(1.0)
+
+
+class AttentiveStats(nn.Module):
+    """Attentive statistics pooling (Okabe et al. 2018, sec. 3): attention-weighted mean and standard deviation.
+
+    x_BNW, mask_BN -> (B, 2W). Padding gets no weight.
+    """
+
+    def __init__(self, width: int, hidden: int = 128) -> None:
+        super().__init__()
+        self.score = nn.Sequential(nn.Linear(width, hidden), nn.Tanh(), nn.Linear(hidden, width))
+
+    def forward(self, x_BNW: Tensor, mask_BN: Tensor) -> Tensor:
+        with torch.autocast(x_BNW.device.type, enabled=False):
+            x_BNW = x_BNW.float()
+            weight = self.score(x_BNW).masked_fill(~mask_BN[..., None], -torch.inf).softmax(1)
+            mean = (weight * x_BNW).sum(1)
+            var = (weight * (x_BNW - mean[:, None]).square()).sum(1)
+            return torch.cat([mean, (var + 1e-5).sqrt()], 1)
+
+
+HEADS: Registry[nn.Module] = Registry("projection head")
+
+
+@dataclass(frozen=True)
+class LinearHeadConfig:
+    """A bias-free linear map, as in CLIP."""
+
+    bias: bool = False
+
+
+@HEADS.register("linear", LinearHeadConfig)
+class LinearHead(nn.Linear):
+    """Tower width W -> shared width D."""
+
+    def __init__(self, config: LinearHeadConfig, width: int, embed_dim: int) -> None:
+        super().__init__(width, embed_dim, bias=config.bias)
+
+
+@dataclass(frozen=True)
+class MLPHeadConfig:
+    """Linear, activation, linear: `hidden` defaults to D; `activation` is 'relu' or 'gelu'."""
+
+    hidden: int | None = None
+    activation: str = "relu"
+
+
+@HEADS.register("mlp", MLPHeadConfig)
+class MLPHead(nn.Sequential):
+    """The two-layer projection of LAION-CLAP (Wu et al. 2023, sec. 2)."""
+
+    def __init__(self, config: MLPHeadConfig, width: int, embed_dim: int) -> None:
+        hidden = config.hidden or embed_dim
+        act = {"relu": nn.ReLU, "gelu": nn.GELU}[config.activation]()
+        super().__init__(nn.Linear(width, hidden), act, nn.Linear(hidden, embed_dim))

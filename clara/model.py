@@ -1,0 +1,53 @@
+"""DualEncoder: front-end, two towers, two heads, a temperature. One page.
+
+    wave_BT, len_B -> front_end -> x_BNF, mask_BN -> audio tower -> a_BW -> audio_head -> L2 -> audio_BD
+    ids_BL, mask_BL                               -> text tower  -> t_BW -> text_head  -> L2 -> text_BD
+
+B batch, T samples, N frames, F bins, L tokens, W tower width, D shared dimension.
+"""
+
+from __future__ import annotations
+
+import math
+
+import torch
+from torch import Tensor, nn
+from torch.nn.functional import normalize
+
+import clara.towers  # noqa: F401  (registers every tower family)
+from clara.audio.features import FRONT_ENDS
+from clara.config import ModelConfig
+from clara.layers import HEADS
+from clara.towers.base import AUDIO_TOWERS, TEXT_TOWERS
+
+
+class DualEncoder(nn.Module):
+    """CLIP-style audio–text dual encoder (Radford et al. 2021; for audio Wu et al. 2023, CLARA 2023)."""
+
+    def __init__(self, config: ModelConfig) -> None:
+        super().__init__()
+        self.config = config
+        self.front_end = FRONT_ENDS.create(config.front_end)
+        self.audio = AUDIO_TOWERS.create(config.audio)
+        self.text = TEXT_TOWERS.create(config.text)
+        self.audio_head = HEADS.create(config.audio_head, self.audio.width, config.embed_dim)
+        self.text_head = HEADS.create(config.text_head, self.text.width, config.embed_dim)
+        self.log_scale = nn.Parameter(torch.tensor(math.log(config.init_scale)))
+        self.bias = None if config.init_bias is None else nn.Parameter(torch.tensor(config.init_bias))
+
+    def encode_audio(self, wave_BT: Tensor, len_B: Tensor | None = None, normalized: bool = True) -> Tensor:
+        """Embed mono waves at `front_end.sample_rate`, float in [-1, 1], of `len_B` samples each -> (B, D) float32."""
+        if len_B is None:
+            len_B = torch.full((wave_BT.shape[0],), wave_BT.shape[1], device=wave_BT.device)
+        embedding_BD = self.audio_head(self.audio(*self.front_end(wave_BT, len_B))).float()
+        return normalize(embedding_BD, dim=-1) if normalized else embedding_BD
+
+    def encode_text(self, ids_BL: Tensor, mask_BL: Tensor, normalized: bool = True) -> Tensor:
+        """Embed token ids (True in the mask = real token) as the tokenizer gives them -> (B, D) float32."""
+        embedding_BD = self.text_head(self.text(ids_BL, mask_BL)).float()
+        return normalize(embedding_BD, dim=-1) if normalized else embedding_BD
+
+    @property
+    def scale(self) -> Tensor:
+        """The inverse temperature: similarities are multiplied by it; kept at or below 100 as in CLIP."""
+        return self.log_scale.clamp(max=math.log(100.0)).exp()
