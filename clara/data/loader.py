@@ -1,0 +1,318 @@
+"""webdataset shards -> Batch. Batch k is a pure function of (seed, k), so training resumes where it stopped.
+
+Shards are scanned once for where each member lies; samples are then read by offset, which is what lets sampling be
+balanced over corpora × languages × classes whatever the order on disk. Every process plans the whole global batch (labels
+only) and decodes its own slice of it.
+"""
+
+from __future__ import annotations
+
+import glob
+import json
+import tarfile
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch.utils.data import DataLoader, Dataset
+
+from clara.audio.augment import WaveAugmentConfig, augment_wave, crop, mix
+from clara.audio.features import pad_waves
+from clara.audio.waveform import EXTENSIONS, read
+from clara.errors import ClaraError
+from clara.text.captions import SOUND_TASKS, Caption, CaptionConfig, Captioner, Fact, facts_of, judge, open_tasks
+from clara.text.tokenizer import Tokenizer
+
+
+@dataclass(frozen=True)
+class SamplingConfig:
+    """Balance. `corpora`: weight of each corpus (empty = clips ** `corpus_power`); classes within a corpus and language
+    are drawn with clips ** `class_power` (0 = uniform)."""
+
+    corpora: dict[str, float] = field(default_factory=dict)
+    corpus_power: float = 0.5
+    class_power: float = 0.0
+
+
+@dataclass(frozen=True)
+class MixConfig:
+    """`compose`: probability that a sound is mixed with another sound, both captioned; `background`: that a sound is laid
+    under speech, uncaptioned. SNR in dB of the first over the second."""
+
+    compose: float = 0.4
+    compose_snr_db: tuple[float, float] = (-6.0, 6.0)
+    background: float = 0.25
+    background_snr_db: tuple[float, float] = (3.0, 25.0)
+
+
+@dataclass(frozen=True)
+class DataConfig:
+    """`shards`: globs of tars; `splits` to use of them (empty = all); `batch_size` is global, over all processes;
+    `bucket`: so many batches are drawn together and sorted by length, so that short clips share a batch."""
+
+    shards: tuple[str, ...]
+    batch_size: int
+    splits: tuple[str, ...] = ("train",)
+    exclude_corpora: tuple[str, ...] = ()
+    crop_seconds: float = 4.0
+    bucket: int = 4
+    workers: int = 1
+    sampling: SamplingConfig = SamplingConfig()
+    captions: CaptionConfig = CaptionConfig()
+    augment: WaveAugmentConfig | None = WaveAugmentConfig()
+    mix: MixConfig = MixConfig()
+
+
+@dataclass
+class Batch:
+    """One process's slice of a global batch; `positive_BU` and `ignore_BU` are of the whole (rank 0's rows first)."""
+
+    wave_BT: Tensor
+    len_B: Tensor
+    ids_UL: Tensor
+    mask_UL: Tensor
+    positive_BU: Tensor
+    ignore_BU: Tensor
+    text_index_B: Tensor
+    keys: list[str]
+    texts: list[str]
+
+
+@dataclass(frozen=True)
+class Entry:
+    """Where one sample lies and what is known of it."""
+
+    tar: str
+    key: str
+    offset: int
+    size: int
+    suffix: str
+    meta: dict[str, Any]
+    facts: frozenset[Fact]
+
+
+def scan(config: DataConfig) -> list[Entry]:
+    """All samples of the shards that the config wants. ClaraError for no shards, a broken tar or no samples left."""
+    paths = sorted({p for pattern in config.shards for p in glob.glob(pattern)})
+    if not paths:
+        raise ClaraError(f"No shards match {list(config.shards)}. Write them with `clara shards`.")
+    entries = [e for path in paths for e in scan_tar(path)]
+    kept = [
+        e
+        for e in entries
+        if (not config.splits or e.meta.get("split") in config.splits)
+        and e.meta.get("corpus") not in config.exclude_corpora
+        and (e.facts or e.meta.get("text"))
+    ]
+    if not kept:
+        seen = sorted({str(e.meta.get("split")) for e in entries})
+        raise ClaraError(f"No captioned sample of splits {list(config.splits)} in {len(paths)} shards (splits: {seen}).")
+    return kept
+
+
+def scan_tar(path: str) -> Iterator[Entry]:
+    """The samples of one tar: members that share a key, one of them audio, one JSON."""
+    pending: dict[str, dict[str, Any]] = {}
+    try:
+        with tarfile.open(path) as tar:
+            for member in tar:
+                if not member.isfile():
+                    continue
+                key, _, suffix = member.name.rpartition(".")
+                part = pending.setdefault(key, {})
+                if suffix == "json":
+                    part["meta"] = json.loads(tar.extractfile(member).read())
+                elif f".{suffix.lower()}" in EXTENSIONS:
+                    part["audio"] = (member.offset_data, member.size, suffix)
+                if "meta" in part and "audio" in part:
+                    meta = _normalized(pending.pop(key)["meta"])
+                    yield Entry(path, key, *part["audio"], meta, facts_of(meta))
+    except (tarfile.TarError, OSError, json.JSONDecodeError) as e:
+        raise ClaraError(f"{path} cannot be read as a shard ({e}). Check it with `clara shards --verify`.") from e
+    if pending:
+        raise ClaraError(f"{path}: {len(pending)} samples lack audio or json, first {next(iter(pending))!r}.")
+
+
+def _normalized(meta: dict[str, Any]) -> dict[str, Any]:
+    for name in ("text", "text_augmented", "visual_captions"):
+        value = meta.get(name) or []
+        meta[name] = [value] if isinstance(value, str) else [t for t in value if isinstance(t, str) and t.strip()]
+    return meta
+
+
+class Plan:
+    """Which samples batch k holds: balanced draws, buckets of similar length."""
+
+    def __init__(self, entries: Sequence[Entry], config: DataConfig, seed: int) -> None:
+        self.config, self.seed, self.entries = config, seed, entries
+        groups: dict[str, dict[str, dict[str, list[int]]]] = {}
+        for i, e in enumerate(entries):
+            corpus, language = str(e.meta.get("corpus")), str(e.meta.get("language") or "")
+            label = str(e.meta.get("emotion") or e.meta.get("label") or "")
+            groups.setdefault(corpus, {}).setdefault(language, {}).setdefault(label, []).append(i)
+        self.groups = groups
+        weights = config.sampling.corpora
+        unknown_names = set(weights) - set(groups)
+        if unknown_names:
+            raise ClaraError(f"sampling.corpora names {sorted(unknown_names)}; the shards hold {sorted(groups)}.")
+        sizes = {c: sum(len(v) for langs in g.values() for v in langs.values()) for c, g in groups.items()}
+        self.corpora = [c for c in sorted(groups) if weights.get(c, 0) > 0] if weights else sorted(groups)
+        p = [weights[c] if weights else sizes[c] ** config.sampling.corpus_power for c in self.corpora]
+        self.p_corpus = np.array(p) / np.sum(p)
+        self.sounds = [i for i, e in enumerate(entries) if any(t in SOUND_TASKS for t, _ in e.facts)]
+
+    def draw(self, rng: np.random.Generator) -> int:
+        """The index of one sample."""
+        languages = self.groups[self.corpora[rng.choice(len(self.corpora), p=self.p_corpus)]]
+        classes = languages[sorted(languages)[rng.integers(len(languages))]]
+        names = sorted(classes)
+        p = np.array([len(classes[n]) for n in names], float) ** self.config.sampling.class_power
+        members = classes[names[rng.choice(len(names), p=p / p.sum())]]
+        return members[rng.integers(len(members))]
+
+    def batch(self, step: int) -> list[int]:
+        """The samples of batch `step`, in order."""
+        group, part = divmod(step, self.config.bucket)
+        rng = np.random.default_rng([self.seed, group, 1])
+        drawn = np.array([self.draw(rng) for _ in range(self.config.batch_size * self.config.bucket)])
+        if self.config.bucket > 1:
+            jitter = rng.uniform(0.8, 1.25, len(drawn))  # soft edges, so that buckets are not the same corpora for ever
+            length = [min(_seconds(self.entries[i]), self.config.crop_seconds) for i in drawn]
+            drawn = drawn[np.argsort(length * jitter, kind="stable")]
+            part = rng.permutation(self.config.bucket)[part]
+        return [int(i) for i in drawn[part * self.config.batch_size : (part + 1) * self.config.batch_size]]
+
+
+def _seconds(entry: Entry) -> float:
+    return float(entry.meta.get("seconds") or 10.0)
+
+
+class TrainBatches(Dataset):
+    """Item k is batch k of this process."""
+
+    def __init__(
+        self, config: DataConfig, tokenizer: Tokenizer, sample_rate: int, seed: int, ranks: tuple[int, int]
+    ) -> None:
+        self.config, self.tokenizer, self.rate, self.seed = config, tokenizer, sample_rate, seed
+        self.rank, self.world = ranks
+        if config.batch_size % self.world:
+            raise ClaraError(f"batch_size {config.batch_size} is no multiple of the {self.world} processes.")
+        self.entries = scan(config)
+        inventory: dict[str, frozenset[Fact]] = {}
+        for e in self.entries:
+            corpus = str(e.meta.get("corpus"))
+            inventory[corpus] = inventory.get(corpus, frozenset()) | e.facts
+        self.plan, self.captioner = Plan(self.entries, config, seed), Captioner(config.captions, inventory)
+
+    def __getitem__(self, step: int) -> Batch:
+        chosen = self.plan.batch(step)
+        rng = np.random.default_rng([self.seed, step, 2])
+        clips = [self._clip(i, np.random.default_rng([self.seed, step, 3, n])) for n, i in enumerate(chosen)]
+        captions = self._captions(clips, rng)
+        share, size = -(-len(captions) // self.world), len(chosen) // self.world
+        positive_BU, ignore_BU, text_index_B = self._targets(clips, captions, share * self.world)
+        mine = range(self.rank * size, (self.rank + 1) * size)
+        texts = [c.text for c in captions] + ["-"] * (share * self.world - len(captions))
+        local = texts[self.rank * share : (self.rank + 1) * share]
+        wave_BT, len_B = pad_waves([torch.from_numpy(self._wave(clips[n], step, n)) for n in mine])
+        ids_UL, mask_UL = self.tokenizer(local)
+        keys = [self.entries[chosen[n]].key for n in mine]
+        return Batch(wave_BT, len_B, ids_UL, mask_UL, positive_BU, ignore_BU, text_index_B, keys, local)
+
+    def _clip(self, index: int, rng: np.random.Generator) -> dict[str, Any]:
+        """What is decided of a clip before its samples are read: partner, facts, its own caption."""
+        entry, m = self.entries[index], self.config.mix
+        facts = self.captioner.heard(entry.facts, rng)
+        clip: dict[str, Any] = {"entry": entry, "partner": None, "own": None}
+        is_sound = any(t in SOUND_TASKS for t, _ in entry.facts)
+        if self.plan.sounds and rng.random() < (m.compose if is_sound else m.background):
+            partner = self.entries[self.plan.sounds[rng.integers(len(self.plan.sounds))]]
+            clip["partner"], clip["compose"] = partner, is_sound
+            if is_sound:
+                facts = facts | {f for f in partner.facts if f[0] in SOUND_TASKS}
+        own = self.captioner.own(entry.meta if clip["partner"] is None else {}, facts, rng)
+        if own is None and clip["partner"] is None and entry.meta["text"] and not entry.facts:
+            texts = entry.meta["text"]
+            text = texts[rng.integers(len(texts))]
+            own = Caption(text, frozenset({("text", text)}))
+        clip["facts"], clip["own"] = facts | (own.facts if own else frozenset()), own
+        return clip
+
+    def _captions(self, clips: list[dict[str, Any]], rng: np.random.Generator) -> list[Caption]:
+        corpora = {str(c["entry"].meta.get("corpus")) for c in clips}
+        shared = self.captioner.batch([c["facts"] for c in clips], corpora, rng)
+        return list(dict.fromkeys([c["own"] for c in clips if c["own"]] + shared))
+
+    def _targets(self, clips: list[dict], captions: list[Caption], width: int) -> tuple[Tensor, Tensor, Tensor]:
+        """positive and ignore (B, width) and the column of each clip's own (else first true) caption."""
+        verdict = np.zeros((len(clips), width), np.int8)
+        for b, clip in enumerate(clips):
+            inventory = self.captioner.inventory[str(clip["entry"].meta.get("corpus"))]
+            may = open_tasks(clip["facts"]) | (SOUND_TASKS if clip["partner"] and not clip["compose"] else frozenset())
+            cache: dict[frozenset[Fact], int] = {}
+            for u, caption in enumerate(captions):
+                if caption.facts not in cache:
+                    cache[caption.facts] = judge(caption.facts, clip["facts"], inventory, may)
+                verdict[b, u] = cache[caption.facts]
+        positive = torch.from_numpy(verdict == 1)
+        columns = {c: u for u, c in reversed(list(enumerate(captions)))}
+        own = [columns[c["own"]] if c["own"] else int(positive[b].int().argmax()) for b, c in enumerate(clips)]
+        return positive, torch.from_numpy(verdict == 0), torch.tensor(own)
+
+    def _wave(self, clip: dict[str, Any], step: int, n: int) -> np.ndarray:
+        """Read, crop, mix and augment one clip: float32 (T,) at the model's rate."""
+        rng, c = np.random.default_rng([self.seed, step, 4, n]), self.config
+        size = int(c.crop_seconds * self.rate)
+        margin = int(1.1 * size) if c.augment else size  # speeding up eats samples
+        wave = crop(read_entry(clip["entry"], self.rate), margin, rng)
+        if clip["partner"] is not None:
+            snr = c.mix.compose_snr_db if clip["compose"] else c.mix.background_snr_db
+            wave = _overlay(wave, read_entry(clip["partner"], self.rate), clip["compose"], rng.uniform(*snr), rng)
+        if c.augment:
+            wave = augment_wave(wave, self.rate, c.augment, rng)
+        return np.ascontiguousarray(crop(wave, size, rng, tries=1))
+
+
+def _overlay(wave: np.ndarray, other: np.ndarray, compose: bool, snr: float, rng: np.random.Generator) -> np.ndarray:
+    """Two sounds that are both captioned must both be heard whole enough: the longer is the base, the other lies inside.
+    A background may only fill the length that the speech has."""
+    if compose and len(other) > len(wave):
+        other = crop(other, max(len(wave), 32000), rng)
+        if len(other) > len(wave):
+            wave, other, snr = other, wave, -snr
+    other = crop(other, len(wave), rng)
+    return mix(wave, other, snr, int(rng.integers(0, len(wave) - len(other) + 1)))
+
+
+def read_entry(entry: Entry, sample_rate: int) -> np.ndarray:
+    """The samples of one entry: float32 (T,)."""
+    with Path(entry.tar).open("rb") as file:
+        file.seek(entry.offset)
+        data = file.read(entry.size)
+    try:
+        return read(data, sample_rate)
+    except ClaraError as e:
+        raise ClaraError(f"{entry.tar}: sample {entry.key!r}: {e}") from e
+
+
+def make_loader(
+    config: DataConfig,
+    tokenizer: Tokenizer,
+    sample_rate: int,
+    *,
+    seed: int,
+    rank: int = 0,
+    world_size: int = 1,
+    first_step: int = 0,
+    steps: int,
+) -> DataLoader:
+    """Batches first_step … steps-1 of one process, decoded by `config.workers` background processes."""
+    batches = TrainBatches(config, tokenizer, sample_rate, seed, (rank, world_size))
+    context: Mapping[str, Any] = {"multiprocessing_context": "forkserver", "prefetch_factor": 4} if config.workers else {}
+    return DataLoader(
+        batches, batch_size=None, sampler=range(first_step, steps), num_workers=config.workers, **context
+    )

@@ -1,0 +1,140 @@
+"""Label names and templates per language: (task, label, language) -> prompts. The words live in languages/*.yaml."""
+
+from __future__ import annotations
+
+import string
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+
+from clara.config import load_yaml
+from clara.errors import ClaraError, unknown
+
+FOLDER = Path(__file__).parent / "languages"
+TASKS = ("emotion", "sound", "instrument", "word", "language", "speaker", "arousal")
+FORMS = ("adj", "noun", "adv")
+
+
+@dataclass(frozen=True)
+class Term:
+    """What a label is called. `names` are interchangeable, canonical first; `forms` holds adj, noun and adv where the
+    language inflects (emotions)."""
+
+    names: tuple[str, ...]
+    forms: Mapping[str, tuple[str, ...]]
+
+
+@dataclass(frozen=True)
+class Language:
+    """One language's words: terms[task][key], templates[task], and `compose`, ways to join two sounds {a} and {b}."""
+
+    code: str
+    name: str
+    english_name: str
+    checked: str
+    terms: Mapping[str, Mapping[str, Term]]
+    templates: Mapping[str, tuple[str, ...]]
+    compose: tuple[str, ...]
+
+
+def languages() -> list[str]:
+    """Codes of the languages that have a file, sorted."""
+    return sorted(p.stem for p in FOLDER.glob("*.yaml"))
+
+
+@cache
+def load_language(code: str) -> Language:
+    """Read one language. ClaraError for an unknown code or a malformed file."""
+    if code not in languages():
+        raise unknown("language", code, languages())
+    data = load_yaml(FOLDER / f"{code}.yaml")
+    missing = {"code", "name", "english_name", "checked", "terms", "templates", "compose"} - set(data)
+    if missing or data["code"] != code:
+        raise ClaraError(f"{code}.yaml: missing {sorted(missing)} or its code is {data.get('code')!r}.")
+    terms = {task: {key: _term(value) for key, value in keys.items()} for task, keys in data["terms"].items()}
+    templates = {task: tuple(lines) for task, lines in data["templates"].items()}
+    return Language(
+        code, data["name"], data["english_name"], data["checked"], terms, templates, tuple(data["compose"])
+    )
+
+
+def _strings(value: object) -> tuple[str, ...]:
+    return tuple(value) if isinstance(value, list) else (value,)
+
+
+def _term(value: object) -> Term:
+    if isinstance(value, dict):
+        forms = {form: _strings(v) for form, v in value.items()}
+        return Term(forms["noun"], forms)
+    return Term(_strings(value), {})
+
+
+def slots(template: str) -> set[str]:
+    """The slots of a template: '' for {}, else adj, noun, adv. ClaraError when braces do not balance."""
+    try:
+        return {name for _, name, _, _ in string.Formatter().parse(template) if name is not None}
+    except ValueError as e:
+        raise ClaraError(f"Template {template!r} cannot be read: {e}. Write the label's place as {{}}.") from e
+
+
+def fill(template: str, term: Term, choice: int = 0) -> str:
+    """Put a term in a template. `choice` walks through the synonyms, 0 being the canonical name."""
+    values = {form: names[choice % len(names)] for form, names in term.forms.items()}
+    missing = slots(template) - {""} - set(values)
+    if missing:
+        raise ClaraError(f"Template {template!r} asks for {sorted(missing)}; the label has {sorted(values) or 'one form'}.")
+    # str.format would choke on braces in a label, and treats {} and {adj} alike once split
+    out = []
+    for text, name, _, _ in string.Formatter().parse(template):
+        out.append(text)
+        if name is not None:
+            out.append(values[name] if name else term.names[choice % len(term.names)])
+    return "".join(out)
+
+
+def task_labels(task: str) -> list[str]:
+    """The keys of a task, in the order of the English file."""
+    if task not in TASKS:
+        raise unknown("task", task, TASKS)
+    return list(load_language("en").terms[task])
+
+
+def term(task: str, label: str, language: str = "en") -> Term:
+    """One label's term. ClaraError for an unknown task, label or language."""
+    if task not in TASKS:
+        raise unknown("task", task, TASKS)
+    known = load_language(language).terms[task]
+    if label not in known:
+        raise unknown(f"{task} label in {language!r}", label, known)
+    return known[label]
+
+
+def prompts(
+    task: str, labels: Sequence[str], language: str = "en", templates: Sequence[str] | None = None
+) -> list[list[str]]:
+    """One list of prompts a label: every template of the task filled with the label's canonical name.
+
+    Args:
+        labels: keys of the task ("anger", "dog"), the same in every language.
+        templates: instead of the language's own; each needs {} (or {adj}, {noun}, {adv} for emotions).
+    """
+    lines = load_language(language).templates[task] if templates is None else templates
+    for line in lines:
+        if not slots(line):
+            raise ClaraError(f"Template {line!r} has no slot: write {{}} where the label goes.")
+    return [[fill(line, term(task, label, language)) for line in lines] for label in labels]
+
+
+def own_prompts(labels: Sequence[str], templates: Sequence[str] = ("{}",)) -> list[list[str]]:
+    """Prompts for a user's own label texts. ClaraError for no, empty or equal labels, or a template without {}."""
+    if isinstance(labels, str) or not labels:
+        raise ClaraError(f"labels={labels!r}: expected a list of at least one label.")
+    if any(not isinstance(x, str) or not x.strip() for x in labels):
+        raise ClaraError(f"labels={list(labels)!r}: every label must be a text that is not empty.")
+    if len(set(labels)) != len(labels):
+        raise ClaraError(f"labels={list(labels)!r}: two labels are equal.")
+    for line in templates:
+        if slots(line) != {""}:
+            raise ClaraError(f"Template {line!r}: expected exactly the slot {{}} where the label goes.")
+    return [[fill(line, Term((label,), {})) for line in templates] for label in labels]
