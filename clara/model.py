@@ -8,6 +8,7 @@ B batch, T samples, N frames, F bins, L tokens, W tower width, D shared dimensio
 
 from __future__ import annotations
 
+import dataclasses
 import math
 
 import torch
@@ -26,10 +27,12 @@ class DualEncoder(nn.Module):
 
     def __init__(self, config: ModelConfig) -> None:
         super().__init__()
-        self.config = config
         self.front_end = FRONT_ENDS.create(config.front_end)
         self.audio = AUDIO_TOWERS.create(config.audio)
         self.text = TEXT_TOWERS.create(config.text)
+        # what a checkpoint stores: foreign configs written out, so that loading it reads nothing else
+        audio, text = self.audio.resolved(config.audio), self.text.resolved(config.text)
+        self.config = dataclasses.replace(config, audio=audio, text=text)
         self.audio_head = HEADS.create(config.audio_head, self.audio.width, config.embed_dim)
         self.text_head = HEADS.create(config.text_head, self.text.width, config.embed_dim)
         self.log_scale = nn.Parameter(torch.tensor(math.log(config.init_scale)))

@@ -5,7 +5,8 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
-from clara.config import Registry
+from clara.config import Registry, Spec
+from clara.errors import ClaraError
 
 
 class AudioTower(nn.Module):
@@ -20,6 +21,11 @@ class AudioTower(nn.Module):
         """Which of the vectors that `pool=False` gives are of real frames: (B, N'), bool."""
         raise NotImplementedError
 
+    def resolved(self, spec: Spec) -> Spec:
+        """`spec`, which built this tower, in the form that builds it again from nothing but itself: no foreign file or
+        hub is read for what a checkpoint's own weights replace. A tower that started from foreign weights overrides it."""
+        return spec
+
 
 class TextTower(nn.Module):
     """ids_BL and mask_BL (True = real token) -> t_BW; `pool=False` -> t_BLW, one vector a token."""
@@ -28,6 +34,10 @@ class TextTower(nn.Module):
 
     def forward(self, ids_BL: Tensor, mask_BL: Tensor, pool: bool = True) -> Tensor:
         raise NotImplementedError
+
+    def resolved(self, spec: Spec) -> Spec:
+        """As `AudioTower.resolved`."""
+        return spec
 
 
 AUDIO_TOWERS: Registry[AudioTower] = Registry("audio tower")
@@ -42,3 +52,20 @@ def strided_mask(mask_BN: Tensor, stride: int) -> Tensor:
 def mask_frames(x_BNF: Tensor, mask_BN: Tensor) -> Tensor:
     """Zero the padding, so that what it held can reach nothing."""
     return torch.where(mask_BN[..., None], x_BNF, x_BNF.new_zeros(()))
+
+
+def fit_window(x_BNF: Tensor, mask_BN: Tensor, window: int, fill: Tensor | float = 0.0) -> tuple[Tensor, Tensor]:
+    """Exactly `window` frames, padding replaced by `fill` (a number, or (B, 1, 1)): for towers that cannot mask, so that
+    a clip's result never depends on its neighbours. One frame too many is cut (a centred STFT gives T // hop + 1)."""
+    extra = x_BNF.shape[1] - window
+    if extra > 1:
+        raise ClaraError(
+            f"{x_BNF.shape[1]} frames, the tower's window is {window}: cut the audio into shorter windows "
+            "(front_end.window_seconds) or widen the tower's."
+        )
+    x_BNF, mask_BN = x_BNF[:, :window], mask_BN[:, :window]
+    if extra < 0:
+        x_BNF, mask_BN = nn.functional.pad(x_BNF, (0, 0, 0, -extra)), nn.functional.pad(mask_BN, (0, -extra))
+    return torch.where(
+        mask_BN[..., None], x_BNF, torch.as_tensor(fill, dtype=x_BNF.dtype, device=x_BNF.device)
+    ), mask_BN
