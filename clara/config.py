@@ -166,7 +166,7 @@ def _convert(hint: Any, value: Any, where: str) -> Any:
         return value if isinstance(value, hint) else build(hint, value, where)
     if origin is tuple and isinstance(value, list | tuple):
         inner = args[0]
-        if len(args) == 2 and args[1] is not Ellipsis or len(args) > 2:
+        if args[-1] is not Ellipsis:
             if len(value) != len(args):
                 raise ClaraError(f"{where}: got {len(value)} values {value!r}, expected {len(args)}.")
             return tuple(_convert(a, v, f"{where}[{i}]") for i, (a, v) in enumerate(zip(args, value)))

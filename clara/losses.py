@@ -21,7 +21,7 @@ def info_nce(a_BD: Tensor, t_BD: Tensor, scale: Tensor | float) -> Tensor:
 def multi_positive(
     a_BD: Tensor, t_UD: Tensor, positive_BU: Tensor, scale: Tensor | float, ignore_BU: Tensor | None = None
 ) -> Tensor:
-    """Symmetric InfoNCE with several positives a row (SupCon L_out: Khosla et al. 2020, eq. 2), both directions averaged.
+    """Symmetric InfoNCE with several positives a row (SupCon L_out: Khosla et al. 2020, eq. 2), the mean of both ways.
 
     A row without a positive does not count. With one positive a row and column this is `info_nce`.
     """

@@ -32,8 +32,8 @@ FRONT_ENDS: Registry[FrontEnd] = Registry("front-end")
 @dataclass(frozen=True)
 class LogMelConfig:
     """Log-mel front-end. `normalize`: 'band' subtracts each band's mean over the clip and divides by the clip's one
-    standard deviation (removes level and the channel's stationary response); 'clip' uses one mean and deviation; 'fixed'
-    uses `mean` and `std`. `pad_to_window` fills every clip to the window (Whisper, AST)."""
+    standard deviation (removes level and the channel's stationary response); 'clip' uses one mean and deviation;
+    'fixed' uses `mean` and `std` (both in dB)."""
 
     sample_rate: int = 16000
     window_seconds: float = 10.0
@@ -75,7 +75,7 @@ class LogMel(FrontEnd):
         self.register_buffer("hann", torch.hann_window(config.win_length), persistent=False)
 
     def forward(self, wave_BT: Tensor, len_B: Tensor) -> tuple[Tensor, Tensor]:
-        """wave_BT float in [-1, 1], zero beyond len_B (samples) -> x_BNF, mask_BN; N = T // hop + 1, at least min_frames."""
+        """wave_BT float in [-1, 1], len_B in samples -> x_BNF, mask_BN; N = T // hop + 1, at least min_frames."""
         c = self.config
         wave_BT = wave_BT.float()
         inside = torch.arange(wave_BT.shape[1], device=wave_BT.device)[None] < len_B[:, None]

@@ -10,16 +10,13 @@ import io
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 import soundfile as sf
 import soxr
 
 from clara.errors import ClaraError
-
-if TYPE_CHECKING:
-    import torch
 
 AudioLike = "str | Path | bytes | tuple[np.ndarray, int] | tuple[torch.Tensor, int]"
 EXTENSIONS = (".wav", ".flac", ".ogg", ".opus", ".mp3", ".aiff", ".aif", ".au", ".m4a", ".mp4", ".webm", ".mkv", ".aac")
@@ -173,7 +170,8 @@ def _torchcodec(source: Any, cause: Exception) -> Any:
     name = describe(source)
     wants = isinstance(source, str | Path) and Path(source).suffix.lower() in (".m4a", ".mp4", ".webm", ".mkv", ".aac")
     if not wants:
-        raise ClaraError(f"{name} cannot be decoded as audio ({cause}). Expected wav, flac, ogg, opus or mp3.") from cause
+        text = f"{name} cannot be decoded as audio ({cause}). Expected wav, flac, ogg, opus or mp3."
+        raise ClaraError(text) from cause
     try:
         from torchcodec.decoders import AudioDecoder
     except (ImportError, OSError, RuntimeError) as e:

@@ -29,8 +29,8 @@ class Tokenizer:
         raise NotImplementedError
 
     def __call__(self, texts: Sequence[str]) -> tuple[Tensor, Tensor]:
-        """Texts -> ids_BL (long), mask_BL (bool, True = token). A text beyond the context keeps its first tokens and its
-        last (the end token). ClaraError for no texts, an empty one, or something that is no text."""
+        """Texts -> ids_BL (long), mask_BL (bool, True = token). A text beyond the context keeps its first tokens and
+        its last (the end token). ClaraError for no texts, an empty one, or something that is no text."""
         if isinstance(texts, str):
             raise ClaraError(f"Got one string {texts[:40]!r}: expected a list of texts.")
         rows = []

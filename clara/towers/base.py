@@ -10,7 +10,7 @@ from clara.errors import ClaraError
 
 
 class AudioTower(nn.Module):
-    """x_BNF (frames, bins) and mask_BN (True = real frame) -> a_BW; `pool=False` -> a_BNW with `frame_mask(mask_BN)`."""
+    """x_BNF (frames, bins) and mask_BN (True = real frame) -> a_BW; `pool=False` -> a_BNW, masked by `frame_mask`."""
 
     width: int
 
@@ -23,7 +23,7 @@ class AudioTower(nn.Module):
 
     def resolved(self, spec: Spec) -> Spec:
         """`spec`, which built this tower, in the form that builds it again from nothing but itself: no foreign file or
-        hub is read for what a checkpoint's own weights replace. A tower that started from foreign weights overrides it."""
+        hub is read for what a checkpoint's own weights replace. A tower that starts from foreign weights overrides it."""
         return spec
 
 
@@ -55,8 +55,12 @@ def mask_frames(x_BNF: Tensor, mask_BN: Tensor) -> Tensor:
 
 
 def fit_window(x_BNF: Tensor, mask_BN: Tensor, window: int, fill: Tensor | float = 0.0) -> tuple[Tensor, Tensor]:
-    """Exactly `window` frames, padding replaced by `fill` (a number, or (B, 1, 1)): for towers that cannot mask, so that
-    a clip's result never depends on its neighbours. One frame too many is cut (a centred STFT gives T // hop + 1)."""
+    """Exactly `window` frames, padding replaced by `fill` (a number, or (B, 1, 1)): for towers that cannot mask, so
+    that a clip's result never depends on its neighbours. One frame too many is cut (a centred STFT gives T // hop + 1).
+
+    Raises:
+        ClaraError: more frames than that.
+    """
     extra = x_BNF.shape[1] - window
     if extra > 1:
         raise ClaraError(

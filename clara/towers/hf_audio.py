@@ -1,14 +1,14 @@
 """Audio encoders of transformers: wav2vec 2.0, HuBERT, WavLM (raw samples), Whisper and AST (log-mel frames).
 
-`FAMILIES` says how each takes a padded batch; everything else is common. A clip alone and beside longer ones agree, also
-where the original does not see to it (the group norm over time of wav2vec 2.0 base and its kin).
+`FAMILIES` says how each takes a padded batch; everything else is common. A clip alone and beside longer ones agree,
+also where the original does not see to it (the group norm over time of wav2vec 2.0 base and its kin).
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import torch
 from torch import Tensor, nn
@@ -25,8 +25,8 @@ class HFAudioConfig:
     """Exactly one of `name`, a hub id or local folder whose weights are the start, and `config`, the fields of a
     transformers config with its `model_type`, for random weights.
 
-    Front-ends: 'waveform' for wav2vec 2.0, HuBERT and WavLM. 'log_mel' for Whisper, which expects n_fft and win_length 400,
-    f_min 0, slaney scale and norm, normalize fixed, mean -40, std 40; and for AST, whose bins are its num_mel_bins.
+    Front-ends: 'waveform' for wav2vec 2.0, HuBERT and WavLM. 'log_mel' for Whisper, which expects n_fft and win_length
+    400, f_min 0, slaney scale and norm, normalize fixed, mean -40, std 40; and for AST, of as many bins as it says.
     """
 
     name: str | None = None
@@ -34,7 +34,10 @@ class HFAudioConfig:
 
 
 class MaskedGroupNorm(nn.GroupNorm):
-    """nn.GroupNorm with a group a channel whose statistics are of the first `lengths_B` frames: padding does not count."""
+    """nn.GroupNorm with a group a channel and statistics of the first `lengths_B` frames alone: padding does not count.
+
+    x_BCN -> the same shape. `lengths_B` (B,), long, is set before each call.
+    """
 
     lengths_B: Tensor
 
@@ -52,7 +55,12 @@ class WaveformFamily(nn.Module):
     """wav2vec 2.0 and its kin: strided convolutions over samples, then a transformer that masks."""
 
     # masking belongs to augmentation, and a layer left out has no gradient to gather between processes
-    SETTINGS = {"mask_time_prob": 0.0, "mask_feature_prob": 0.0, "apply_spec_augment": False, "layerdrop": 0.0}
+    SETTINGS: ClassVar = {
+        "mask_time_prob": 0.0,
+        "mask_feature_prob": 0.0,
+        "apply_spec_augment": False,
+        "layerdrop": 0.0,
+    }
 
     def __init__(self, model: PreTrainedModel) -> None:
         super().__init__()
@@ -98,7 +106,7 @@ class WaveformFamily(nn.Module):
 class WhisperFamily(nn.Module):
     """Whisper's encoder: it cannot mask, and was trained on clips filled with silence to its window."""
 
-    SETTINGS = {"encoder_layerdrop": 0.0}
+    SETTINGS: ClassVar = {"encoder_layerdrop": 0.0}
 
     def __init__(self, model: PreTrainedModel) -> None:
         super().__init__()
@@ -117,10 +125,10 @@ class WhisperFamily(nn.Module):
 
 
 class ASTFamily(nn.Module):
-    """Audio Spectrogram Transformer (Gong et al. 2021): patches of a fixed window; pooled as it was trained to be, by its
-    class and distillation tokens."""
+    """Audio Spectrogram Transformer (Gong et al. 2021): patches of a fixed window; pooled as it was trained to be, by
+    its class and distillation tokens."""
 
-    SETTINGS: dict[str, Any] = {}
+    SETTINGS: ClassVar = {}
 
     def __init__(self, model: PreTrainedModel) -> None:
         super().__init__()
@@ -151,7 +159,7 @@ FAMILIES: dict[str, type[WaveformFamily] | type[WhisperFamily] | type[ASTFamily]
 
 @AUDIO_TOWERS.register("hf_audio", HFAudioConfig)
 class HFAudioTower(AudioTower):
-    """x_BNF (F = 1: samples) -> a_BW: mean of the final states of the real frames, or the family's own pooling (AST)."""
+    """x_BNF (F = 1: samples) -> a_BW: mean of the real frames' final states, or the family's own pooling (AST)."""
 
     def __init__(self, config: HFAudioConfig) -> None:
         super().__init__()

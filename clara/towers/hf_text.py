@@ -21,8 +21,8 @@ POOLERS = {"mean": "mean_pooler", "cls": "cls_last_hidden_state_pooler", "pooler
 @dataclass(frozen=True)
 class HFTextConfig:
     """Exactly one of `name`, a hub id or local folder whose weights are the start, and `config`, the fields of a
-    transformers config with its `model_type`, for random weights. `pooling`: 'mean' (e5), 'cls' (first token) or 'pooler'
-    (first token through the model's own dense layer: LaBSE). The tokenizer must be the model's own ('hf')."""
+    transformers config with its `model_type`, for random weights. `pooling`: 'mean' (e5), 'cls' (first token) or
+    'pooler' (first token through the model's own dense layer: LaBSE). The tokenizer must be the model's own ('hf')."""
 
     name: str | None = None
     config: dict[str, Any] | None = None

@@ -1,7 +1,7 @@
 """Any timm backbone as a spectrogram tower: the clip is a one-channel picture, time down, frequency across.
 
-A 2-D backbone cannot mask padding, so every clip is filled to one fixed window: no result depends on a batch-mate. What is
-pooled are the real frames only.
+A 2-D backbone cannot mask padding, so every clip is filled to one fixed window: no result depends on a batch-mate. Only
+the real frames are pooled.
 """
 
 from __future__ import annotations
