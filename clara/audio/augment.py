@@ -1,8 +1,8 @@
-"""Augmentation that keeps the label: channel, room, noise, clipping, speed, mixing (waveform) and SpecAugment (features).
+"""Augmentation that keeps the label: channel, room, noise, clipping, speed, mixing (waveform) and SpecAugment.
 
 Waveform functions take and return float32 numpy (T,) and draw from the generator they are given, so that a sample's
-augmentation is a pure function of its seed. Recordings differ by corpus in level, band and room; a tower that can hear the
-corpus learns it instead of the emotion, which is what the channel augmentations are against.
+augmentation is a pure function of its seed. Recordings differ by corpus in level, band and room; a tower that can hear
+the corpus learns it instead of the emotion, which is what the channel augmentations are against.
 """
 
 from __future__ import annotations
@@ -74,7 +74,7 @@ def channel(wave_T: np.ndarray, rate: int, config: WaveAugmentConfig, rng: np.ra
 def room_response(rate: int, seconds: float, rng: np.random.Generator) -> np.ndarray:
     """A direct path and an exponentially decaying noise tail of -60 dB after `seconds`."""
     n = int(rate * seconds)
-    tail = rng.standard_normal(n).astype(np.float32) * 10 ** (-3 * np.arange(n, dtype=np.float32) / n)
+    tail = rng.standard_normal(n, dtype=np.float32) * 10 ** (-3 * np.arange(n, dtype=np.float32) / n)
     tail *= rng.uniform(0.1, 0.7) / np.sqrt(np.square(tail).sum())
     tail[0] = 1.0
     return tail
@@ -82,12 +82,13 @@ def room_response(rate: int, seconds: float, rng: np.random.Generator) -> np.nda
 
 def add_noise(wave_T: np.ndarray, snr_db: float, rng: np.random.Generator) -> np.ndarray:
     """Add noise of a random colour (white to brown) at `snr_db` of the whole clip."""
-    noise = rng.standard_normal(len(wave_T)).astype(np.float32)
+    n = _fast_length(len(wave_T))
+    noise = rng.standard_normal(n, dtype=np.float32)
     a = rng.choice([0.0, 0.7, 0.95])
     if a:  # one-pole smoothing in the frequency domain
-        w = np.exp(-2j * np.pi * np.arange(len(noise) // 2 + 1) / len(noise))
-        noise = np.fft.irfft(np.fft.rfft(noise) / (1 - a * w), len(noise)).astype(np.float32)
-    return mix(wave_T, noise, snr_db)
+        w = np.exp(-2j * np.pi * np.arange(n // 2 + 1) / n)
+        noise = np.fft.irfft(np.fft.rfft(noise) / (1 - a * w).astype(np.complex64), n)
+    return mix(wave_T, noise[: len(wave_T)], snr_db)
 
 
 def mix(wave_T: np.ndarray, other_T: np.ndarray, snr_db: float, offset: int = 0) -> np.ndarray:

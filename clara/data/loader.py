@@ -1,8 +1,8 @@
 """webdataset shards -> Batch. Batch k is a pure function of (seed, k), so training resumes where it stopped.
 
 Shards are scanned once for where each member lies; samples are then read by offset, which is what lets sampling be
-balanced over corpora × languages × classes whatever the order on disk. Every process plans the whole global batch (labels
-only) and decodes its own slice of it.
+balanced over corpora × languages × classes whatever the order on disk. Every process plans the whole global batch
+(labels only) and decodes its own slice of it.
 """
 
 from __future__ import annotations
@@ -52,14 +52,15 @@ class MixConfig:
 @dataclass(frozen=True)
 class DataConfig:
     """`shards`: globs of tars; `splits` to use of them (empty = all); `batch_size` is global, over all processes;
-    `bucket`: so many batches are drawn together and sorted by length, so that short clips share a batch."""
+    `bucket`: so many batches are drawn together and sorted by length, so that short clips share a batch (1 = off;
+    towers with batch norm want 1: a bucket holds few corpora, and their statistics are not those of evaluation)."""
 
     shards: tuple[str, ...]
     batch_size: int
     splits: tuple[str, ...] = ("train",)
     exclude_corpora: tuple[str, ...] = ()
     crop_seconds: float = 4.0
-    bucket: int = 4
+    bucket: int = 1
     workers: int = 1
     sampling: SamplingConfig = SamplingConfig()
     captions: CaptionConfig = CaptionConfig()

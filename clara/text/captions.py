@@ -35,8 +35,8 @@ class CaptionConfig:
     """Which text of a sample is trained on. Probabilities are per sample and step.
 
     `languages` empty = every language that has a file. `original`, `augmented`, `visual`: the sample's own texts;
-    `joint`: one sentence that claims several of its facts; `prompts`: how many single-fact prompts each fact of the batch
-    gets; `bank`: facts of other classes added as negatives, at most; `attributes`: probability that a clip's language and
+    `joint`: one sentence that claims several of its facts; `composed`: one for the two sounds of a mixed clip;
+    `prompts`: how many single-fact prompts each fact of the batch gets; `bank`: facts of other classes added as negatives, at most; `attributes`: probability that a clip's language and
     speaker are captioned at all, so that they do not crowd out its emotion.
     """
 
@@ -45,6 +45,7 @@ class CaptionConfig:
     augmented: float = 0.5
     visual: float = 0.5
     joint: float = 0.25
+    composed: float = 0.8
     prompts: int = 1
     bank: int = 64
     attributes: float = 0.3
@@ -130,8 +131,11 @@ class Captioner:
         return frozenset(f for f in facts if f[0] not in ("language", "speaker"))
 
     def own(self, meta: Mapping[str, Any], facts: frozenset[Fact], rng: np.random.Generator) -> Caption | None:
-        """The caption written for this clip alone, if one is drawn."""
+        """The caption written for this clip alone, if one is drawn. Two sounds are captioned together, mostly."""
         c = self.config
+        sounds = frozenset(f for f in facts if f[0] in SOUND_TASKS and known(f))
+        if len(sounds) == 2 and rng.random() < c.composed:
+            return Caption(join(sounds, self.language(rng), rng), sounds)
         for field, p in (("text", c.original), ("text_augmented", c.augmented), ("visual_captions", c.visual)):
             texts = meta.get(field) or ()
             if texts and rng.random() < p:

@@ -58,12 +58,11 @@ class SentencePieceConfig:
 
     file: str = "clara.model"
     context_length: int = 64
-    lower: bool = True
 
 
 @TOKENIZERS.register("sentencepiece", SentencePieceConfig)
 class SentencePiece(Tokenizer):
-    """A sentencepiece model; every text is begun by <s> and ended by </s>. `lower` folds case first."""
+    """A sentencepiece model; every text is begun by <s> and ended by </s>. Ours folds case and width itself."""
 
     def __init__(self, config: SentencePieceConfig, folder: Path) -> None:
         path = folder / config.file
@@ -72,13 +71,13 @@ class SentencePiece(Tokenizer):
         if not path.is_file():
             raise ClaraError(f"No tokenizer file {config.file!r} in {folder} nor in the package.")
         self.processor = sentencepiece.SentencePieceProcessor(model_file=str(path))
-        self.lower, self.context_length, self.files = config.lower, config.context_length, [path]
+        self.context_length, self.files = config.context_length, [path]
         self.vocab_size, self.pad_id = self.processor.vocab_size(), self.processor.pad_id()
 
     def encode(self, text: str) -> list[int]:
         # 32 characters a token is far beyond any script's ratio: a bound on the work for absurdly long texts
         text = " ".join(text[: 32 * self.context_length].split())
-        return self.processor.encode(text.lower() if self.lower else text, add_bos=True, add_eos=True)
+        return self.processor.encode(text, add_bos=True, add_eos=True)
 
 
 @dataclass(frozen=True)
