@@ -74,6 +74,8 @@ class ConvTower(AudioTower):
                 c_in = width
         self.blocks = nn.ModuleList(blocks)
         self.pool = AttentiveStats(c_in)
+        # pooled ReLU features share one large mean: unless it is removed, all clips start out as the same direction
+        self.pool_norm = nn.BatchNorm1d(2 * c_in)
         self.drop = nn.Dropout(config.dropout)
         self.width, self.frame_width = 2 * c_in, c_in
 
@@ -88,7 +90,7 @@ class ConvTower(AudioTower):
         frames = (x.mean(3) + x.amax(3)).transpose(1, 2)
         if not pool:
             return frames
-        return self.drop(self.pool(frames, mask_BN))
+        return self.drop(self.pool_norm(self.pool(frames, mask_BN)))
 
     def frame_mask(self, mask_BN: Tensor) -> Tensor:
         mask_BN = strided_mask(mask_BN, self.config.stem_stride[0])
