@@ -1,0 +1,145 @@
+"""Zero-shot classification: labels are texts, in any of the model's languages; nothing is trained."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.nn.functional import normalize
+
+from clara.errors import ClaraError
+from clara.text.prompts import fill, load_language, own_prompts, prompts, task_labels, term
+from clara.zoo.embedder import Embedder
+
+
+@dataclass(frozen=True)
+class Prediction:
+    """`label` is the best label and `scores` the softmax over all labels, best first. With a task, labels are its keys
+    (the same in every language) and `name` is the best one's name in the classifier's language. `calibrated` tells that
+    each label's mean score over unlabelled clips was subtracted."""
+
+    label: str
+    name: str
+    scores: dict[str, float] = field(repr=False)
+    calibrated: bool = False
+
+    @property
+    def score(self) -> float:
+        """The best label's share of the softmax."""
+        return self.scores[self.label]
+
+    def top(self, k: int) -> list[tuple[str, float]]:
+        """The k best labels with their scores."""
+        return list(self.scores.items())[:k]
+
+
+class Classifier:
+    """Names clips by the nearest label text.
+
+    Args:
+        zoo: the embedder (`clara.load(name)`).
+        labels: the user's own label texts, in any language; or, with `task`, some of that task's keys (default: all).
+        task: a task of the language files: emotion, sound, instrument, word, language, speaker, arousal.
+        language: ISO 639-1 code of the label names and templates of a `task`. Own labels are used as they are.
+        templates: texts with {} where the label goes (with a task also {adj}, {noun}, {adv}); default: the
+            language's own for a task, the bare label otherwise. Their embeddings are averaged: one unit vector a label.
+
+    Raises:
+        ClaraError: neither labels nor task, fewer than two labels, equal or empty ones, a template without a slot, an
+            unknown task, label or language.
+    """
+
+    def __init__(
+        self,
+        zoo: Embedder,
+        labels: Sequence[str] | None = None,
+        task: str | None = None,
+        language: str = "en",
+        templates: Sequence[str] | None = None,
+    ) -> None:
+        load_language(language)  # an unknown code is an error even where own labels do not need it
+        if isinstance(templates, str) or (templates is not None and not list(templates)):
+            raise ClaraError(f"templates={templates!r}: expected a list of texts such as 'the sound of {{}}'.")
+        if labels is None and task is None:
+            raise ClaraError("Give labels=[…] of your own, or task='emotion' (sound, instrument, word, …).")
+        if labels is None:
+            labels = task_labels(task)
+        self.labels = _checked(labels)
+        self.zoo, self.task, self.language = zoo, task, language
+        if task is None:
+            self.names = dict(zip(self.labels, self.labels))
+            self.prompts = own_prompts(self.labels, templates or ("{}",))
+        else:
+            self.prompts = prompts(task, self.labels, language, templates)
+            self.names = {key: fill("{}", term(task, key, language)) for key in self.labels}
+        self.label_KD = self._embed_labels()
+        self.bias_K: Tensor | None = None
+
+    def __call__(self, sources: Any, batch_size: int = 16, progress: bool = False) -> list[Prediction]:
+        """One prediction a source (paths, encoded bytes, (array, rate), folders), in order."""
+        return self.predict(self.zoo.embed_audio(sources, batch_size, progress))
+
+    def predict(self, audio_BD: Tensor) -> list[Prediction]:
+        """Predictions for embeddings that exist already."""
+        return [self._prediction(p_K) for p_K in self.probabilities(audio_BD)]
+
+    def probabilities(self, audio_BD: Tensor) -> Tensor:
+        """Softmax over the labels of scale × cosine (less the calibration): (B, K) in the order of `labels`."""
+        return self._logits(audio_BD).softmax(-1)
+
+    def windows(self, source: Any, batch_size: int = 16) -> list[tuple[float, float, Prediction]]:
+        """(start, end in seconds, prediction) for every window of one long recording."""
+        times_W2, audio_WD = self.zoo.embed_windows(source, batch_size)
+        return [(start, end, p) for (start, end), p in zip(times_W2.tolist(), self.predict(audio_WD))]
+
+    def calibrate(self, unlabelled: Any, batch_size: int = 16) -> Classifier:
+        """Subtract each label's mean score over these clips from now on; returns self.
+
+        This takes away what a whole corpus shares with a label (its room, its microphone). It needs clips in which the
+        labels are about equally frequent. Predictions say so in `calibrated`; report both figures.
+        """
+        return self.calibrate_embeddings(self.zoo.embed_audio(unlabelled, batch_size))
+
+    def calibrate_embeddings(self, audio_BD: Tensor) -> Classifier:
+        """`calibrate` on embeddings that exist already."""
+        if len(audio_BD) < 2:
+            raise ClaraError(f"Got {len(audio_BD)} clips to calibrate on: expected many, at least two.")
+        self.bias_K = None
+        self.bias_K = self._logits(audio_BD).mean(0)
+        return self
+
+    def _logits(self, audio_BD: Tensor) -> Tensor:
+        logits_BK = self.zoo.scale * audio_BD @ self.label_KD.T
+        return logits_BK if self.bias_K is None else logits_BK - self.bias_K
+
+    def _embed_labels(self) -> Tensor:
+        """The mean of each label's unit prompt vectors, of unit length again (Radford et al. 2021, sec. 3.1.4)."""
+        flat = [text for texts in self.prompts for text in texts]
+        parts = self.zoo.embed_text(flat).split([len(texts) for texts in self.prompts])
+        return normalize(torch.stack([part.mean(0) for part in parts]), dim=-1)
+
+    def _prediction(self, p_K: Tensor) -> Prediction:
+        order = p_K.argsort(descending=True, stable=True).tolist()
+        scores = {self.labels[i]: float(p_K[i]) for i in order}
+        best = self.labels[order[0]]
+        return Prediction(best, self.names[best], scores, self.bias_K is not None)
+
+
+def _checked(labels: Sequence[str]) -> list[str]:
+    if isinstance(labels, str):
+        raise ClaraError(f"labels={labels!r} is one text: expected a list such as ['dog', 'rain'].")
+    labels = list(labels)
+    if len(labels) < 2:
+        raise ClaraError(f"labels={labels!r}: expected at least two, for the scores say which of them fits best.")
+    if any(not isinstance(x, str) or not x.strip() for x in labels):
+        raise ClaraError(f"labels={labels!r}: every label must be a text that is not empty.")
+    seen: dict[str, str] = {}
+    for label in labels:
+        key = " ".join(label.casefold().split())
+        if key in seen:
+            raise ClaraError(f"labels hold {seen[key]!r} and {label!r}, which are the same to the model.")
+        seen[key] = label
+    return labels

@@ -1,0 +1,192 @@
+"""Embedder: a checkpoint ready for use. Inference is a function: nothing is random, and a clip alone, in a batch and
+beside longer clips gives the same embedding to 1e-5."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from itertools import islice
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch.nn.functional import normalize
+from tqdm import tqdm
+
+from clara.audio import waveform
+from clara.audio.features import pad_waves
+from clara.config import ModelConfig
+from clara.errors import ClaraError
+from clara.zoo import catalog
+from clara.zoo.factory import Loaded, checkpoint_folder, load_checkpoint
+
+SHORT_TAIL_SECONDS = 1.0
+SORTED_BATCHES = 8  # windows are sorted by length within this many batches: bounded memory for audio of any length
+
+
+def load(name: str | Path, device: str | torch.device | None = None) -> Embedder:
+    """Load a checkpoint by name ('arch.tag', 'hf:org/repo[@revision]', 'dir:path') on `device`, by default the best.
+
+    Raises:
+        ClaraError: unknown name, an architecture without weights, a folder that is no checkpoint, no network.
+    """
+    folder = checkpoint_folder(catalog.parse_name(name))
+    return Embedder(load_checkpoint(folder, name=str(name)), device)
+
+
+class Embedder:
+    """Audio and texts -> unit vectors (float32, on the CPU) of one space: `audio_BD @ text_UD.T` are cosines."""
+
+    def __init__(self, loaded: Loaded, device: str | torch.device | None = None) -> None:
+        self.device = _device(device)
+        self.name, self.sha256, self.tokenizer = loaded.name, loaded.sha256, loaded.tokenizer
+        self.model = loaded.model.to(self.device).eval()
+
+    @property
+    def config(self) -> ModelConfig:
+        """The model's config."""
+        return self.model.config
+
+    @property
+    def scale(self) -> float:
+        """The inverse temperature that turns cosines into logits."""
+        return float(self.model.scale)
+
+    def embed_audio(self, sources: Any, batch_size: int = 16, progress: bool = False) -> Tensor:
+        """Embed audio -> (B, D), one row a source, in order.
+
+        Audio longer than the front-end's window is read in consecutive windows (never whole), whose embeddings are
+        averaged by the seconds each adds and normalised again.
+
+        Args:
+            sources: paths, encoded bytes, (array, rate) pairs, or folders (each stands for all audio below it, sorted);
+                one of them, or a list.
+            batch_size: windows a forward pass.
+            progress: show a progress bar over sources.
+
+        Raises:
+            ClaraError: no sources, or one that cannot be read (named).
+        """
+        items = expand(sources)
+        _check_batch(batch_size)
+        sums_BD = torch.zeros(len(items), self.config.embed_dim)
+        windows = self._windows(tqdm(items, disable=not progress, unit="clip"))
+        while chunk := list(islice(windows, SORTED_BATCHES * batch_size)):
+            vectors_WD = self._embed([wave for _, _, _, wave in chunk], batch_size)
+            rows = torch.tensor([row for row, _, _, _ in chunk])
+            seconds = torch.tensor([new for _, _, new, _ in chunk], dtype=torch.float32)
+            sums_BD.index_add_(0, rows, vectors_WD * seconds[:, None])
+        return normalize(sums_BD, dim=-1)
+
+    def embed_windows(self, source: Any, batch_size: int = 16) -> tuple[Tensor, Tensor]:
+        """Embed one source window by window -> times_W2 (start and end in seconds), embeddings_WD (unit length).
+
+        A last piece below one second is covered by a whole window that ends with the audio and overlaps the one before.
+        """
+        items = expand(source)
+        if len(items) != 1:
+            raise ClaraError(f"Got {len(items)} sources: embed_windows takes one.")
+        _check_batch(batch_size)
+        rate, times, vectors = self.model.front_end.sample_rate, [], []
+        windows = self._windows(items)
+        while chunk := list(islice(windows, SORTED_BATCHES * batch_size)):
+            times += [(start, start + len(wave) / rate) for _, start, _, wave in chunk]
+            vectors.append(self._embed([wave for _, _, _, wave in chunk], batch_size))
+        return torch.tensor(times, dtype=torch.float32), torch.cat(vectors)
+
+    def embed_text(self, texts: Sequence[str], batch_size: int = 64) -> Tensor:
+        """Embed texts in any of the model's languages -> (B, D), one row a text, in order.
+
+        Raises:
+            ClaraError: no texts, one string instead of a list, an empty text.
+        """
+        if isinstance(texts, str):
+            raise ClaraError(f"Got one string {texts[:40]!r}: expected a list of texts.")
+        _check_batch(batch_size)
+        texts = list(texts)
+        if not texts:
+            raise ClaraError("Got no texts: expected at least one.")
+        parts = []
+        with _exact():
+            for i in range(0, len(texts), batch_size):
+                ids_BL, mask_BL = self.tokenizer(texts[i : i + batch_size])
+                parts.append(self.model.encode_text(ids_BL.to(self.device), mask_BL.to(self.device)).cpu())
+        return torch.cat(parts)
+
+    def _windows(self, items: Iterable[Any]) -> Iterator[tuple[int, float, float, np.ndarray]]:
+        """(row, start in seconds, seconds not yet covered, wave) of every window of every source."""
+        rate, window = self.model.front_end.sample_rate, self.model.front_end.window_seconds
+        for row, source in enumerate(items):
+            before = None
+            for start, wave in waveform.stream(source, rate, window=window, hop=window):
+                new = len(wave) / rate
+                if before is not None and new < min(SHORT_TAIL_SECONDS, window):
+                    # too short to be judged alone: the last full window, weighted by what it adds
+                    wave = np.concatenate([before[len(wave) :], wave])
+                    start = start + new - len(wave) / rate
+                before = wave
+                yield row, start, new, wave
+
+    def _embed(self, waves: list[np.ndarray], batch_size: int) -> Tensor:
+        """Waves -> (W, D) in order; batches hold waves of like length, so that little is padding."""
+        order = sorted(range(len(waves)), key=lambda i: len(waves[i]))
+        out_WD = torch.empty(len(waves), self.config.embed_dim)
+        with _exact():
+            for i in range(0, len(order), batch_size):
+                rows = order[i : i + batch_size]
+                wave_BT, len_B = pad_waves([torch.from_numpy(waves[r]) for r in rows])
+                out_WD[rows] = self.model.encode_audio(wave_BT.to(self.device), len_B.to(self.device)).cpu()
+        return out_WD
+
+
+def expand(sources: Any) -> list[Any]:
+    """One source or many, folders replaced by the audio below them. ClaraError when nothing is left."""
+    if isinstance(sources, str | Path | bytes | bytearray) or _is_array_pair(sources):
+        sources = [sources]
+    elif not isinstance(sources, Iterable) or hasattr(sources, "shape"):
+        raise ClaraError(
+            f"Audio of type {type(sources).__name__}: expected paths, encoded bytes or (array, sample_rate) pairs, "
+            "one or a list."
+        )
+    items: list[Any] = []
+    for source in sources:
+        is_folder = isinstance(source, str | Path) and Path(source).is_dir()
+        items += waveform.list_audio(source) if is_folder else [source]
+    if not items:
+        raise ClaraError("Got no audio: expected at least one file, folder, bytes or (array, sample_rate).")
+    return items
+
+
+def _is_array_pair(source: Any) -> bool:
+    return isinstance(source, tuple) and len(source) == 2 and hasattr(source[0], "shape")
+
+
+@contextmanager
+def _exact() -> Iterator[None]:
+    """No gradients, and no TF32: with it a GPU's result would depend on the batch's size."""
+    before = torch.backends.cudnn.allow_tf32, torch.backends.cuda.matmul.allow_tf32
+    torch.backends.cudnn.allow_tf32 = torch.backends.cuda.matmul.allow_tf32 = False
+    try:
+        with torch.inference_mode():
+            yield
+    finally:
+        torch.backends.cudnn.allow_tf32, torch.backends.cuda.matmul.allow_tf32 = before
+
+
+def _device(device: str | torch.device | None) -> torch.device:
+    if device is None:
+        mps = torch.backends.mps.is_available()
+        return torch.device("cuda" if torch.cuda.is_available() else "mps" if mps else "cpu")
+    try:
+        found = torch.device(device)
+        torch.empty(0, device=found)
+    except (RuntimeError, AssertionError) as e:
+        raise ClaraError(f"Device {device!r} cannot be used here ({e}): expected cpu, cuda, cuda:N or mps.") from e
+    return found
+
+
+def _check_batch(batch_size: int) -> None:
+    if not isinstance(batch_size, int) or batch_size < 1:
+        raise ClaraError(f"batch_size={batch_size!r}: expected a whole number of at least 1.")

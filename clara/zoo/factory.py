@@ -1,0 +1,218 @@
+"""Models by name, and checkpoints as folders: clara.yaml, model.safetensors, tokenizer files, README.md.
+
+Loading a folder reads nothing else, and weights load strictly or not at all.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+import os
+import shutil
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+import yaml
+from safetensors import SafetensorError
+from safetensors.torch import load_file, save_file
+from torch import Tensor
+
+from clara.audio import waveform
+from clara.config import ModelConfig, Spec, arch_config, build, load_yaml, to_dict
+from clara.errors import ClaraError
+from clara.model import DualEncoder
+from clara.text.tokenizer import HFTokenizer, Tokenizer, build_tokenizer
+from clara.zoo import catalog, hub
+
+CONFIG, WEIGHTS, CARD = "clara.yaml", "model.safetensors", "README.md"
+
+
+@dataclass(frozen=True)
+class Loaded:
+    """A checkpoint in memory: the model in eval mode on the CPU, its tokenizer, and the sha256 of its weights file."""
+
+    name: str
+    model: DualEncoder
+    tokenizer: Tokenizer
+    sha256: str
+
+
+def create_model(name: str | Path, pretrained: str | None = None) -> DualEncoder:
+    """Build a model in eval mode on the CPU: random weights for an architecture, trained ones for every other name.
+
+    Args:
+        name: 'arch', 'arch.tag', 'hf:org/repo[@revision]' or 'dir:path'.
+        pretrained: the tag, when `name` is an architecture.
+
+    Raises:
+        ClaraError: the name is none of these, or the checkpoint does not fit.
+    """
+    read = catalog.parse_name(name, pretrained)
+    if read.kind == "arch":
+        return DualEncoder(arch_config(read.value)).eval()
+    return load_checkpoint(checkpoint_folder(read), name=str(name)).model
+
+
+def get_tokenizer(name: str | Path, pretrained: str | None = None) -> Tokenizer:
+    """The tokenizer of a model: texts -> ids_BL, mask_BL. Names as in `create_model`."""
+    read = catalog.parse_name(name, pretrained)
+    if read.kind == "arch":
+        return build_tokenizer(arch_config(read.value).tokenizer)
+    folder = checkpoint_folder(read)
+    return _own_tokenizer(read_config(folder).tokenizer, folder)
+
+
+def create_model_and_transforms(
+    name: str | Path, pretrained: str | None = None
+) -> tuple[DualEncoder, Callable[..., Tensor], Tokenizer]:
+    """(model, transform, tokenizer). `transform(source, start=0.0)` reads a path, encoded bytes or (array, rate) as
+    wave_T, mono float32 at the model's sample rate, ready for `encode_audio`: at most `front_end.window_seconds` from
+    `start` seconds on. For longer audio see `clara.load(name).embed_audio`. Names and errors as in `create_model`."""
+    read = catalog.parse_name(name, pretrained)
+    if read.kind == "arch":
+        config = arch_config(read.value)
+        model, tokenizer = DualEncoder(config).eval(), build_tokenizer(config.tokenizer)
+    else:
+        loaded = load_checkpoint(checkpoint_folder(read), name=str(name))
+        model, tokenizer = loaded.model, loaded.tokenizer
+    rate, seconds = model.front_end.sample_rate, model.front_end.window_seconds
+
+    def transform(source: Any, start: float = 0.0) -> Tensor:
+        return torch.from_numpy(waveform.read(source, rate, start=start, seconds=seconds))
+
+    return model, transform, tokenizer
+
+
+def checkpoint_folder(name: catalog.ModelName) -> Path:
+    """Where the files of a read name lie; hub checkpoints are downloaded or taken from the cache."""
+    if name.kind == "arch":
+        known = ", ".join(catalog.list_pretrained(f"{name.value}.*")) or "none in the table"
+        raise ClaraError(
+            f"{name.value!r} is an architecture and has no weights. Its checkpoints: {known}. "
+            f"For random weights use clara.create_model({name.value!r})."
+        )
+    if name.kind == "dir":
+        return Path(name.value)
+    if name.kind == "hf":
+        return hub.download(name.value, name.revision)
+    row = catalog.checkpoint(name.value)
+    if row.source == "package":
+        folder = catalog.CHECKPOINT_FOLDER / row.name
+        if not folder.is_dir():
+            raise ClaraError(f"{row.name} is missing from this installation: install the package again from its wheel.")
+        return folder
+    source = catalog.parse_name(row.source)
+    return hub.download(source.value, source.revision)
+
+
+def read_config(folder: Path) -> ModelConfig:
+    """The config of a checkpoint folder; ClaraError naming what a folder must hold when this is none."""
+    if not folder.is_dir():
+        raise ClaraError(f"No such checkpoint folder: {folder}.")
+    missing = [f for f in (CONFIG, WEIGHTS) if not (folder / f).is_file()]
+    if missing:
+        raise ClaraError(
+            f"{folder} is no checkpoint: it lacks {' and '.join(missing)}. "
+            f"Expected {CONFIG}, {WEIGHTS}, the tokenizer's files and {CARD}."
+        )
+    return build(ModelConfig, load_yaml(folder / CONFIG), where=str(folder / CONFIG))
+
+
+def load_checkpoint(folder: str | Path, name: str | None = None) -> Loaded:
+    """Load a checkpoint folder strictly, in float32.
+
+    Raises:
+        ClaraError: no checkpoint, a config that does not build, or missing, unexpected or mis-shaped tensors (listed).
+    """
+    folder = Path(folder)
+    config = read_config(folder)
+    path = folder / WEIGHTS
+    try:
+        tensors = load_file(path)
+    except SafetensorError as e:
+        raise ClaraError(f"{path} is no readable safetensors file ({e}): copy or download it again.") from e
+    tokenizer = _own_tokenizer(config.tokenizer, folder)
+    model = DualEncoder(config)
+    load_strictly(model, tensors, str(path))
+    return Loaded(name or folder.name, model.eval(), tokenizer, _sha256(path))
+
+
+def load_strictly(model: torch.nn.Module, tensors: Mapping[str, Tensor], where: str) -> None:
+    """Copy `tensors` into `model`, cast to its types. ClaraError lists every tensor that is missing, unexpected or of
+    another shape; nothing is copied then."""
+    own = model.state_dict()
+    faults = [f"missing {n} {tuple(own[n].shape)}" for n in own if n not in tensors]
+    faults += [f"unexpected {n} {tuple(tensors[n].shape)}" for n in tensors if n not in own]
+    faults += [
+        f"{n} is {tuple(tensors[n].shape)}, expected {tuple(t.shape)}"
+        for n, t in own.items()
+        if n in tensors and tensors[n].shape != t.shape
+    ]
+    if faults:
+        shown = "; ".join(faults[:20]) + (f"; and {len(faults) - 20} more" if len(faults) > 20 else "")
+        raise ClaraError(f"{where} does not fit its {CONFIG}: {shown}.")
+    model.load_state_dict(dict(tensors), strict=True)
+
+
+def save_checkpoint(
+    folder: str | Path, model: DualEncoder, tokenizer: Tokenizer, card: str, dtype: torch.dtype = torch.float16
+) -> Path:
+    """Write a checkpoint folder that `load` accepts as 'dir:folder'; an older checkpoint there is replaced.
+
+    Matrices and kernels are stored as `dtype`; vectors and scalars (biases, norms, running statistics, temperature)
+    keep float32, because they are small and some leave float16's range. `card` is the text of README.md.
+
+    Raises:
+        ClaraError: a weight is NaN or infinite, or becomes so in `dtype`.
+    """
+    folder = Path(folder)
+    tensors = {n: _stored(n, t, dtype) for n, t in model.state_dict().items()}
+    folder.mkdir(parents=True, exist_ok=True)
+    spec = _save_tokenizer(tokenizer, model.config.tokenizer, folder)
+    config = to_dict(dataclasses.replace(model.config, tokenizer=spec))
+    (folder / CONFIG).write_text(yaml.safe_dump(config, sort_keys=False, allow_unicode=True), encoding="utf-8")
+    (folder / CARD).write_text(card, encoding="utf-8")
+    part = folder / f".{WEIGHTS}.part"  # renamed when whole, so that a crash leaves no half file under the real name
+    save_file(tensors, part)
+    os.replace(part, folder / WEIGHTS)
+    return folder
+
+
+def _stored(name: str, tensor: Tensor, dtype: torch.dtype) -> Tensor:
+    tensor = tensor.detach().cpu()
+    if not tensor.is_floating_point():
+        return tensor.contiguous()
+    stored = tensor.to(dtype if tensor.ndim > 1 else torch.float32).clone(memory_format=torch.contiguous_format)
+    if not stored.isfinite().all():
+        raise ClaraError(f"Weight {name} holds NaN or infinite values as {stored.dtype}: this model cannot be saved.")
+    return stored
+
+
+def _save_tokenizer(tokenizer: Tokenizer, spec: Spec, folder: Path) -> Spec:
+    """Write the tokenizer's files into the checkpoint; returns the spec that finds them there."""
+    if isinstance(tokenizer, HFTokenizer):
+        tokenizer.tokenizer.save_pretrained(folder / "tokenizer")
+        return Spec(spec.kind, {**spec.options, "name": "tokenizer"})
+    for file in tokenizer.files:
+        if file.resolve() != (folder / file.name).resolve():
+            shutil.copyfile(file, folder / file.name)
+    return spec
+
+
+def _own_tokenizer(spec: Spec, folder: Path) -> Tokenizer:
+    """The tokenizer from the checkpoint's own files; one found elsewhere would be another vocabulary."""
+    tokenizer = build_tokenizer(spec, folder)
+    if not tokenizer.files or any(f.parent.resolve() != folder.resolve() for f in tokenizer.files):
+        raise ClaraError(f"{folder} lacks the files of its {spec.kind} tokenizer ({dict(spec.options)}).")
+    return tokenizer
+
+
+def _sha256(path: Path) -> str:
+    with path.open("rb") as file:
+        digest = hashlib.sha256()
+        for block in iter(lambda: file.read(1 << 20), b""):
+            digest.update(block)
+    return digest.hexdigest()
