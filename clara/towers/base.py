@@ -23,7 +23,7 @@ class AudioTower(nn.Module):
 
     def resolved(self, spec: Spec) -> Spec:
         """`spec`, which built this tower, in the form that builds it again from nothing but itself: no foreign file or
-        hub is read for what a checkpoint's own weights replace. A tower that starts from foreign weights overrides it."""
+        hub is read for what a checkpoint's own weights replace. A tower started from foreign weights overrides it."""
         return spec
 
 

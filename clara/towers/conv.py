@@ -63,6 +63,9 @@ class ConvTower(AudioTower):
         stages = {len(config.widths), len(config.depths), len(config.time_strides), len(config.bin_strides)}
         if len(stages) != 1:
             raise ClaraError("conv tower: widths, depths, time_strides and bin_strides must be equally long.")
+        if min(config.stem, *config.widths) < 16:
+            # below, oneDNN's backward of a strided 1×1 convolution in channels_last writes past its memory (torch 2.11)
+            raise ClaraError("conv tower: stem and widths must be at least 16 channels.")
         self.config = config
         self.bin_norm = nn.BatchNorm1d(config.bins)
         self.stem = nn.Conv2d(1, config.stem, 3, config.stem_stride, 1, bias=False)
