@@ -1,0 +1,335 @@
+"""Training: recipe -> checkpoint folder. One process, or as many as torchrun starts, give the same loss and gradients.
+
+Everything random in step k comes from (seed, k, rank), so a resumed run makes the steps that an unbroken one makes.
+"""
+
+from __future__ import annotations
+
+import copy
+import math
+import random
+import signal
+import threading
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from types import FrameType
+from typing import Any
+
+import numpy as np
+import torch
+import yaml
+from torch import Tensor, nn
+
+from clara import losses
+from clara.audio.augment import SpecAugment, SpecAugmentConfig
+from clara.config import ModelConfig, arch_config, build, load_yaml, override, to_dict
+from clara.data.loader import Batch, DataConfig, make_loader
+from clara.errors import ClaraError, unknown
+from clara.model import DualEncoder
+from clara.text.tokenizer import Tokenizer, build_tokenizer
+from clara.train import checkpoint
+from clara.train.distributed import World, processes
+from clara.train.grad_cache import cached_step, plain_step
+from clara.train.log import RunLog
+from clara.train.optim import (
+    EMA,
+    OptimConfig,
+    build_optimizer,
+    learning_rate,
+    load_optimizer,
+    optimizer_tensors,
+    set_learning_rate,
+)
+from clara.zoo import factory
+
+LOSSES = ("multi_positive", "info_nce", "sigmoid")
+MAX_LOG_SCALE = math.log(100.0)
+
+
+@dataclass(frozen=True)
+class LossConfig:
+    """`kind`: 'multi_positive', 'info_nce' (each clip with its own caption), 'sigmoid' (needs the model's `init_bias`)."""
+
+    kind: str = "multi_positive"
+
+
+@dataclass(frozen=True)
+class TrainConfig:
+    """A recipe. `model`: an architecture's name or a whole model config; `init`: a checkpoint to start from, whose
+    config is used where `model` is null. `ema`: decay or null. `grad_cache`: clips a chunk or null. `data.batch_size` is
+    that of all processes together. `threads`: of PyTorch in this process; null = its own choice."""
+
+    data: DataConfig
+    steps: int
+    out: str
+    model: str | dict[str, Any] | None = None
+    init: str | None = None
+    loss: LossConfig = LossConfig()
+    optim: OptimConfig = OptimConfig()
+    precision: str = "bf16"
+    channels_last: bool = True
+    spec_augment: SpecAugmentConfig | None = None
+    ema: float | None = 0.999
+    grad_cache: int | None = None
+    seed: int = 0
+    threads: int | None = None
+    save_every: int = 500
+    log_every: int = 20
+    keep: int = 2
+    device: str = "auto"
+
+
+def train(recipe: str | Path, overrides: Sequence[str] = ()) -> Path:
+    """Train by a recipe (YAML of `TrainConfig`), from the newest checkpoint in its `out` where there is one.
+
+    Args:
+        recipe: path of the YAML file.
+        overrides: settings such as 'optim.lr=0.0005'; the key must stand in the recipe.
+
+    Returns:
+        The exported checkpoint folder, `out`/checkpoint: the averaged weights, for `clara.load('dir:…')`.
+
+    Raises:
+        ClaraError: a mistake in the recipe, no data, or a loss or gradient that is not finite.
+        SystemExit: SIGINT or SIGTERM came; the state is saved and the same call goes on from it.
+    """
+    return run(build(TrainConfig, override(load_yaml(recipe), overrides), where=Path(recipe).name), Path(recipe).parent)
+
+
+def run(config: TrainConfig, folder: Path = Path(".")) -> Path:
+    """`train` for a config in memory; tokenizer files of an inline model are looked up in `folder`."""
+    check(config)
+    if config.threads:
+        torch.set_num_threads(config.threads)
+    with processes(config.device) as world:
+        torch.manual_seed(config.seed)
+        model, tokenizer = build_model(config, folder)
+        return Trainer(config, world, model, tokenizer).run()
+
+
+def check(config: TrainConfig) -> None:
+    """Refuse what no default can mend. ClaraError."""
+    if config.loss.kind not in LOSSES:
+        raise unknown("loss", config.loss.kind, LOSSES)
+    if config.precision not in ("bf16", "fp32"):
+        raise unknown("precision", config.precision, ("bf16", "fp32"))
+    for name in ("steps", "save_every", "log_every", "keep", "threads", "grad_cache"):
+        value = getattr(config, name)
+        if value is not None and value < 1:
+            raise ClaraError(f"{name}={value}: expected at least 1.")
+    if config.model is None and config.init is None:
+        raise ClaraError("The recipe names neither `model` (an architecture) nor `init` (a checkpoint to start from).")
+
+
+def build_model(config: TrainConfig, folder: Path) -> tuple[DualEncoder, Tokenizer]:
+    """The model with its initial weights, and its tokenizer. ClaraError when they do not fit each other or the loss."""
+    if config.model is None:
+        model, tokenizer = factory.create_model(config.init), factory.get_tokenizer(config.init)
+    else:
+        inline = isinstance(config.model, dict)
+        spec = build(ModelConfig, config.model, where="model") if inline else arch_config(config.model)
+        model = DualEncoder(spec)
+        tokenizer = factory.get_tokenizer(config.init) if config.init else build_tokenizer(spec.tokenizer, folder)
+        if config.init:
+            factory.load_strictly(model, factory.create_model(config.init).state_dict(), f"init {config.init!r}")
+    vocabulary = model.config.text.options.get("vocab_size", tokenizer.vocab_size)
+    if vocabulary != tokenizer.vocab_size:
+        raise ClaraError(
+            f"The text tower has {vocabulary} token embeddings, the tokenizer {tokenizer.vocab_size} tokens."
+        )
+    if config.loss.kind == "sigmoid" and model.bias is None:
+        raise ClaraError("The sigmoid loss needs a bias: set the model's init_bias, -10.0 for example.")
+    if config.spec_augment and model.front_end.bins == 1:
+        raise ClaraError("spec_augment masks bands, and this front-end gives the waveform itself: set it to null.")
+    return model, tokenizer
+
+
+class Trainer:
+    """One process's training: `run` makes the steps that are left and exports."""
+
+    def __init__(self, config: TrainConfig, world: World, model: DualEncoder, tokenizer: Tokenizer) -> None:
+        self.config, self.world, self.tokenizer, self.out = config, world, tokenizer, Path(config.out)
+        if world.size > 1 and world.device.type == "cuda":
+            model = nn.SyncBatchNorm.convert_sync_batchnorm(model)
+        layout = torch.channels_last if config.channels_last else torch.preserve_format
+        self.model = model.to(world.device, memory_format=layout).train()
+        if config.spec_augment:
+            augment = SpecAugment(config.spec_augment)
+            self.model.front_end.register_forward_hook(lambda module, args, out: augment(*out))
+        self.optimizer = build_optimizer(self.model, config.optim)
+        self.trainable = [p for p in self.model.parameters() if p.requires_grad]
+        self.ema = EMA(self.model, config.ema) if config.ema is not None else None
+        self.recipe = to_dict(config)
+        self.done = 0
+
+    def run(self) -> Path:
+        """Resume, train, export; the exported folder."""
+        self.out.mkdir(parents=True, exist_ok=True)
+        resumed = self.resume()
+        log = RunLog(self.out, self.done, self.config.steps, self.world.main)
+        try:
+            if resumed:
+                log.say(f"Resuming from {resumed}.")
+            with Interrupt() as interrupt:
+                stopped = self.loop(log, interrupt)
+        finally:
+            log.close()
+        if stopped and self.world.main:
+            print(f"Stopped after {self.done} steps; saved in {self.out}. The same command goes on from there.")
+        if stopped:
+            raise SystemExit(128 + (interrupt.number or signal.SIGTERM))
+        return self.out / "checkpoint"
+
+    def resume(self) -> Path | None:
+        """Take the state of the newest whole checkpoint in `out`, if there is one; its folder."""
+        folder = checkpoint.newest(self.out)
+        if folder is None:
+            return None
+        self.done, tensors = checkpoint.load(folder, self.recipe)
+        factory.load_strictly(self.model, tensors["model"], str(folder))
+        load_optimizer(self.model, self.optimizer, tensors["optimizer"])
+        if self.ema:
+            self.ema.load(tensors["ema"])
+        return folder
+
+    def loop(self, log: RunLog, interrupt: Interrupt) -> bool:
+        """Make the steps that are left, saving now and then and at the end; True when a signal ended it early."""
+        c, world, rate = self.config, self.world, self.model.front_end.sample_rate
+        if self.done >= c.steps:
+            self.save()
+            return False
+        loader = make_loader(
+            c.data, self.tokenizer, rate, seed=c.seed, rank=world.rank, world_size=world.size,
+            first_step=self.done, steps=c.steps,
+        )  # fmt: skip
+        batches = iter(loader)
+        while self.done < c.steps:
+            try:
+                batch = next(batches)
+            except RuntimeError:  # Ctrl-C in a terminal also ends the loader's workers
+                if not interrupt.number:
+                    raise
+                batch = None
+            if world.any(batch is None or bool(interrupt.number)):
+                self.save()
+                return True
+            values = self.step(batch)
+            log.count(c.data.batch_size, float(batch.len_B.sum()) / rate * world.size)
+            if self.done % c.log_every == 0 or self.done == c.steps:
+                log.write(self.done, values)
+            if self.done % c.save_every == 0 or self.done == c.steps:
+                self.save()
+        return False
+
+    def step(self, batch: Batch) -> dict[str, float]:
+        """One update; its loss, lr, scale and gradient norm. ClaraError, before any weight moved, when not finite."""
+        c = self.config
+        _seed(c.seed, self.done, self.world.rank)
+        lr = learning_rate(self.done, c.steps, c.optim)
+        set_learning_rate(self.optimizer, lr)
+        scale = float(self.model.scale.detach())
+        loss = float(self.gradients(batch))
+        norm = float(nn.utils.clip_grad_norm_(self.trainable, c.optim.grad_clip or math.inf))
+        if not (math.isfinite(loss) and math.isfinite(norm)):
+            last = checkpoint.newest(self.out)
+            raise ClaraError(
+                f"Step {self.done}: loss {loss}, gradient norm {norm}. Clips: {', '.join(batch.keys)}. "
+                f"Last good checkpoint: {last or 'none yet'}. Look at these clips, or lower optim.lr and run again."
+            )
+        self.optimizer.step()
+        with torch.no_grad():  # beyond the ceiling the temperature would get no gradient to come back by
+            self.model.log_scale.clamp_(max=MAX_LOG_SCALE)
+        self.world.average_batch_norm(self.model)
+        if self.ema:
+            self.ema.update(self.model, self.done)
+        self.done += 1
+        return {"loss": loss, "lr": lr, "scale": scale, "grad_norm": norm}
+
+    def gradients(self, batch: Batch) -> Tensor:
+        """Loss of the global batch; its gradient, the same in every process, is left in the parameters."""
+        self.optimizer.zero_grad(set_to_none=True)
+        to = self.world.device
+        inputs = [(batch.wave_BT.to(to), batch.len_B.to(to)), (batch.ids_UL.to(to), batch.mask_UL.to(to))]
+        encoders = [self._autocast(self.model.encode_audio), self._autocast(self.model.encode_text)]
+
+        def loss_of(audio_BD: Tensor, text_UD: Tensor) -> Tensor:
+            return self.loss(*self.world.gather(audio_BD, text_UD), batch)
+
+        if self.config.grad_cache:
+            loss = cached_step(encoders, inputs, loss_of, self.config.grad_cache, self.model)
+        else:
+            loss = plain_step(encoders, inputs, loss_of)
+        self.world.average_gradients(self.trainable)
+        return loss
+
+    def _autocast(self, encode: Any) -> Any:
+        """bf16 in the towers only: front-ends and normalisation keep float32 themselves, the loss lies outside."""
+        enabled = self.config.precision == "bf16"
+
+        def call(*tensors: Tensor) -> Tensor:
+            with torch.autocast(self.world.device.type, torch.bfloat16, enabled=enabled):
+                return encode(*tensors)
+
+        return call
+
+    def loss(self, audio_BD: Tensor, text_UD: Tensor, batch: Batch) -> Tensor:
+        """The recipe's loss of the whole batch, in float32."""
+        kind, scale = self.config.loss.kind, self.model.scale
+        if kind == "info_nce":
+            return losses.info_nce(audio_BD, text_UD[batch.text_index_B.to(text_UD.device)], scale)
+        positive_BU, ignore_BU = (t.to(audio_BD.device) for t in (batch.positive_BU, batch.ignore_BU))
+        if kind == "sigmoid":
+            return losses.sigmoid(audio_BD, text_UD, positive_BU, scale, self.model.bias, ignore_BU)
+        return losses.multi_positive(audio_BD, text_UD, positive_BU, scale, ignore_BU)
+
+    def save(self) -> None:
+        """Write the training state and export what it would give as a model now."""
+        if self.world.main:
+            tensors = {
+                "model": self.model.state_dict(),
+                "optimizer": optimizer_tensors(self.model, self.optimizer),
+                **({"ema": self.ema.tensors} if self.ema else {}),
+            }
+            checkpoint.save(self.out, self.done, tensors, self.recipe, self.config.keep)
+            model = copy.deepcopy(self.model)
+            if self.ema:
+                model.load_state_dict(self.ema.tensors)
+            factory.save_checkpoint(self.out / "checkpoint", model, self.tokenizer, self.card())
+        self.world.wait()
+
+    def card(self) -> str:
+        """A first README.md for the exported checkpoint: what made it."""
+        recipe = yaml.safe_dump(self.recipe, sort_keys=False, allow_unicode=True)
+        made = f"After {self.done} of {self.config.steps} steps of this recipe:"
+        return f"# {self.out.name}\n\n{made}\n\n```yaml\n{recipe}```\n"
+
+
+def _seed(seed: int, step: int, rank: int) -> None:
+    """Seed every generator that a tower may draw from (transformers masks with numpy's) for one step."""
+    value = int(np.random.SeedSequence([seed, step, rank]).generate_state(1)[0])
+    random.seed(value)
+    np.random.seed(value)
+    torch.manual_seed(value)
+
+
+class Interrupt:
+    """While entered, the first SIGINT or SIGTERM only sets `number`; a second one acts as before."""
+
+    def __init__(self) -> None:
+        self.number = 0
+        self.before: dict[int, Any] = {}
+
+    def __enter__(self) -> Interrupt:
+        if threading.current_thread() is threading.main_thread():
+            self.before = {n: signal.signal(n, self._note) for n in (signal.SIGINT, signal.SIGTERM)}
+        return self
+
+    def _note(self, number: int, frame: FrameType | None) -> None:
+        self.number = number
+        self.__exit__()
+
+    def __exit__(self, *error: object) -> None:
+        for number, handler in self.before.items():
+            signal.signal(number, handler)
+        self.before = {}
