@@ -1,0 +1,279 @@
+"""What is demanded of every tower, through the tiny configs/test-*.yaml: a new tower is tested by having one."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+from clara.config import Spec, arch_config, arch_names, to_dict
+from clara.errors import ClaraError
+from clara.model import DualEncoder
+from clara.towers.base import AUDIO_TOWERS, TEXT_TOWERS, fit_window
+from clara.towers.hf_audio import FAMILIES, MaskedGroupNorm
+
+NAMES = [n for n in arch_names() if n.startswith("test-")]
+SECONDS, SHORT = 2.0, 0.7
+EXACT = {"rtol": 0.0, "atol": 1e-5}
+
+
+def make(name: str) -> DualEncoder:
+    """The model of a test config with every parameter shaken: zero-initialised layers would hide faults."""
+    torch.manual_seed(0)
+    model = DualEncoder(arch_config(name)).eval()
+    with torch.no_grad():
+        for p in model.parameters():
+            p.add_(0.05 * torch.randn_like(p))
+    return model
+
+
+def features(model: DualEncoder, seconds: list[float]) -> tuple[Tensor, Tensor]:
+    """Random clips of these lengths through the front-end, padded to the longest: x_BNF, mask_BN. A clip's
+    samples depend on its place alone, so that the same clip can be had beside others."""
+    waves = [torch.randn(round(s * 16000), generator=torch.Generator().manual_seed(i)) for i, s in enumerate(seconds)]
+    wave_BT = nn.utils.rnn.pad_sequence(waves, batch_first=True)
+    return model.front_end(wave_BT, torch.tensor([len(w) for w in waves]))
+
+
+def tokens(lengths: list[int]) -> tuple[Tensor, Tensor]:
+    """Random ids of these lengths: ids_BL, mask_BL."""
+    ids_BL = torch.randint(4, 300, (len(lengths), max(lengths)), generator=torch.Generator().manual_seed(0))
+    mask_BL = torch.arange(max(lengths))[None] < torch.tensor(lengths)[:, None]
+    return ids_BL.masked_fill(~mask_BL, 0), mask_BL
+
+
+@pytest.fixture(scope="module", params=NAMES)
+def model(request: pytest.FixtureRequest) -> DualEncoder:
+    return make(request.param)
+
+
+def test_every_registered_family_has_a_test_config() -> None:
+    configs = [arch_config(n) for n in NAMES]
+    assert {c.audio.kind for c in configs} == set(AUDIO_TOWERS.names())
+    assert {c.text.kind for c in configs} == set(TEXT_TOWERS.names())
+    assert {c.audio.options["config"]["model_type"] for c in configs if c.audio.kind == "hf_audio"} == set(FAMILIES)
+
+
+@torch.no_grad()
+def test_audio_shapes(model: DualEncoder) -> None:
+    x_BNF, mask_BN = features(model, [SHORT, SECONDS, 1.1])
+    a_BW = model.audio(x_BNF, mask_BN)
+    frames, frame_mask = model.audio(x_BNF, mask_BN, pool=False), model.audio.frame_mask(mask_BN)
+    assert a_BW.shape == (3, model.audio.width)
+    assert a_BW.isfinite().all()
+    assert frames.shape[:2] == frame_mask.shape
+    assert frame_mask.dtype == torch.bool
+    counts = frame_mask.sum(1)
+    assert 0 < counts[0] < counts[2] < counts[1] <= frames.shape[1]
+    assert (frame_mask[:, :1]).all()
+    assert not (frame_mask[:, 1:] & ~frame_mask[:, :-1]).any(), "real frames come first"
+
+
+@torch.no_grad()
+def test_clip_alone_in_a_batch_and_beside_longer_ones(model: DualEncoder) -> None:
+    x_BNF, mask_BN = features(model, [SHORT])
+    alone, frames = model.audio(x_BNF, mask_BN), model.audio(x_BNF, mask_BN, pool=False)
+    real = int(model.audio.frame_mask(mask_BN).sum())
+    for company in ([SHORT, SHORT], [SHORT, 1.3], [SHORT, SECONDS, 0.05, 1.7]):
+        x_BNF, mask_BN = features(model, company)
+        torch.testing.assert_close(model.audio(x_BNF, mask_BN)[:1], alone, **EXACT)
+        assert model.audio.frame_mask(mask_BN)[0].sum() == real
+        frames_B = model.audio(x_BNF, mask_BN, pool=False)
+        torch.testing.assert_close(frames_B[0, :real], frames[0, :real], **EXACT)
+
+
+@torch.no_grad()
+def test_what_the_padding_holds_reaches_nothing(model: DualEncoder) -> None:
+    x_BNF, mask_BN = features(model, [SHORT, SECONDS])
+    expected = model.audio(x_BNF, mask_BN)
+    x_BNF[~mask_BN] = 1e3
+    torch.testing.assert_close(model.audio(x_BNF, mask_BN), expected, **EXACT)
+    x_BNF[~mask_BN] = torch.nan
+    torch.testing.assert_close(model.audio(x_BNF, mask_BN), expected, **EXACT)
+
+
+@torch.no_grad()
+def test_different_clips_differ_and_evaluation_is_deterministic(model: DualEncoder) -> None:
+    x_BNF, mask_BN = features(model, [1.0, 1.0])
+    first, second = model.audio(x_BNF, mask_BN), model.audio(x_BNF, mask_BN)
+    assert torch.equal(first, second)
+    assert (first[0] - first[1]).abs().max() > 1e-4
+
+
+@torch.no_grad()
+def test_very_short_clips(model: DualEncoder) -> None:
+    x_BNF, mask_BN = model.front_end(torch.randn(1, 1), torch.tensor([1]))
+    assert model.audio(x_BNF, mask_BN).isfinite().all()
+
+
+def test_gradient_reaches_every_parameter(model: DualEncoder) -> None:
+    model.train()
+    model.zero_grad()
+    for module in model.modules():
+        if isinstance(module, nn.Dropout):
+            module.p = 0.0
+    audio_BD = model.encode_audio(torch.randn(3, 32000), torch.tensor([32000, 20000, 9000]))
+    text_BD = model.encode_text(*tokens([9, 5, 3]))
+    logits = model.scale * audio_BD @ text_BD.T + (0.0 if model.bias is None else model.bias)
+    logits.square().mean().backward()
+    model.eval()
+    wanting = [
+        n for n, p in model.named_parameters() if p.requires_grad and (p.grad is None or not p.grad.isfinite().all())
+    ]
+    # a key's bias moves every score of a row alike, so its gradient is zero by the softmax's nature
+    still = [n for n, p in model.named_parameters() if p.grad is not None and p.ndim > 1 and not p.grad.abs().max() > 0]
+    assert wanting == []
+    assert still == []
+
+
+def test_state_dict_loads_strictly_into_what_the_saved_config_builds(model: DualEncoder) -> None:
+    torch.manual_seed(7)
+    twin = DualEncoder(model.config).eval()
+    twin.load_state_dict(model.state_dict(), strict=True)
+    assert to_dict(twin.config) == to_dict(model.config)
+    with torch.no_grad():
+        x_BNF, mask_BN = features(model, [SHORT, SECONDS])
+        assert torch.equal(twin.audio(x_BNF, mask_BN), model.audio(x_BNF, mask_BN))
+        assert torch.equal(twin.text(*tokens([4, 7])), model.text(*tokens([4, 7])))
+
+
+@torch.no_grad()
+def test_text_alone_in_a_batch_and_beside_longer_ones(model: DualEncoder) -> None:
+    ids_BL, mask_BL = tokens([5, 12, 8])
+    t_BW = model.text(ids_BL, mask_BL)
+    assert t_BW.shape == (3, model.text.width)
+    assert model.text(ids_BL, mask_BL, pool=False).shape == (3, 12, model.text.width)
+    torch.testing.assert_close(model.text(ids_BL[:1, :5], mask_BL[:1, :5]), t_BW[:1], **EXACT)
+    torch.testing.assert_close(model.text(ids_BL.masked_fill(~mask_BL, 9), mask_BL), t_BW, **EXACT)
+    assert (t_BW[0] - t_BW[1]).abs().max() > 1e-4
+
+
+def test_too_many_tokens_are_refused(model: DualEncoder) -> None:
+    with pytest.raises(ClaraError, match="200 tokens"):
+        model.text(*tokens([200]))
+
+
+def test_fixed_windows_refuse_longer_clips() -> None:
+    x_BNF, mask_BN = torch.ones(1, 12, 3), torch.ones(1, 12, dtype=torch.bool)
+    assert fit_window(x_BNF, mask_BN, 11)[0].shape == (1, 11, 3)
+    padded, mask = fit_window(x_BNF, mask_BN, 15, fill=-7.0)
+    assert padded[0, :, 0].tolist() == [1.0] * 12 + [-7.0] * 3
+    assert mask.sum() == 12
+    with pytest.raises(ClaraError, match="12 frames, the tower's window is 10"):
+        fit_window(x_BNF, mask_BN, 10)
+
+
+def test_masked_group_norm_is_group_norm_on_whole_clips() -> None:
+    theirs, ours = nn.GroupNorm(6, 6), MaskedGroupNorm(6, 6)
+    nn.init.normal_(theirs.weight)
+    nn.init.normal_(theirs.bias)
+    ours.load_state_dict(theirs.state_dict())
+    x_BCN = 3 + 2 * torch.randn(2, 6, 50)
+    ours.lengths_B = torch.tensor([50, 50])
+    torch.testing.assert_close(ours(x_BCN), theirs(x_BCN), rtol=0, atol=1e-5)
+
+
+@pytest.mark.parametrize("name", ["test-wav2vec2", "test-hubert", "test-wavlm"])
+@torch.no_grad()
+def test_a_whole_clip_gives_what_transformers_gives(name: str) -> None:
+    """Parity with the family's own model, unmodified, on one unpadded clip."""
+    from transformers import AutoConfig, AutoModel
+
+    tower = make(name).audio
+    options = dict(arch_config(name).audio.options["config"])
+    theirs = AutoModel.from_config(
+        AutoConfig.for_model(options.pop("model_type"), **options, mask_time_prob=0.0)
+    ).eval()
+    theirs.load_state_dict(tower.encoder.model.state_dict(), strict=True)
+    wave_BT = torch.randn(1, 16000)
+    expected = theirs(wave_BT).last_hidden_state
+    got = tower(wave_BT[..., None], torch.ones(1, 16000, dtype=torch.bool), pool=False)
+    torch.testing.assert_close(got, expected, **EXACT)
+
+
+@torch.no_grad()
+def test_whisper_gives_what_transformers_gives() -> None:
+    """Front-end and encoder against WhisperFeatureExtractor and WhisperEncoder, silence beyond the clip included."""
+    from transformers import WhisperFeatureExtractor
+
+    model = make("test-whisper")
+    wave_T = 0.1 * torch.randn(20000) * torch.hann_window(20000)  # fades in: the STFTs pad their edges differently
+    extract = WhisperFeatureExtractor(feature_size=40, chunk_length=2)
+    theirs_1FN = extract(wave_T.numpy(), sampling_rate=16000, return_tensors="pt").input_features
+    expected = model.audio.encoder.model(theirs_1FN).last_hidden_state
+    got = model.audio(*model.front_end(wave_T[None], torch.tensor([20000])), pool=False)
+    torch.testing.assert_close(got, expected, rtol=0, atol=2e-3)
+
+
+@pytest.mark.parametrize("name", ["test-wav2vec2", "test-whisper", "test-ast"])
+def test_local_folder_starts_from_its_weights_and_saves_without_it(name: str, tmp_path: Any) -> None:
+    from transformers import AutoConfig, AutoModel
+
+    options = dict(arch_config(name).audio.options["config"])
+    foreign = AutoModel.from_config(AutoConfig.for_model(options.pop("model_type"), **options))
+    foreign.save_pretrained(tmp_path)
+    spec = Spec("hf_audio", {"name": str(tmp_path)})
+    tower = AUDIO_TOWERS.create(spec)
+    own, theirs = tower.encoder.model.state_dict(), foreign.state_dict()
+    matched = [k for k in own if torch.equal(own[k], theirs.get(k, theirs.get(f"encoder.{k}", torch.empty(0))))]
+    assert sorted(own) == sorted(matched)
+    saved = tower.resolved(spec)
+    assert "name" not in saved.options
+    AUDIO_TOWERS.create(saved).load_state_dict(tower.state_dict(), strict=True)
+
+
+@pytest.mark.parametrize("pooling", ["mean", "cls", "pooler"])
+def test_local_text_folder(pooling: str, tmp_path: Any) -> None:
+    from transformers import AutoConfig, AutoModel
+
+    options = dict(arch_config("test-hf-text").text.options["config"])
+    foreign = AutoModel.from_config(AutoConfig.for_model(options.pop("model_type"), **options)).eval()
+    foreign.save_pretrained(tmp_path)
+    spec = Spec("hf_text", {"name": str(tmp_path), "pooling": pooling})
+    tower = TEXT_TOWERS.create(spec).eval()
+    ids_BL, mask_BL = tokens([4, 9])
+    with torch.no_grad():
+        out = foreign(input_ids=ids_BL, attention_mask=mask_BL.long())
+        mean = (out.last_hidden_state * mask_BL[..., None]).sum(1) / mask_BL.sum(1, keepdim=True)
+        expected = {"mean": mean, "cls": out.last_hidden_state[:, 0], "pooler": out.pooler_output}[pooling]
+        torch.testing.assert_close(tower(ids_BL, mask_BL), expected, **EXACT)
+    saved = tower.resolved(spec)
+    assert "name" not in saved.options
+    TEXT_TOWERS.create(saved).load_state_dict(tower.state_dict(), strict=True)
+
+
+def test_foreign_weights_load_whole_or_not_at_all(tmp_path: Any) -> None:
+    from safetensors.torch import load_file, save_file
+
+    options = dict(arch_config("test-ast").audio.options["config"])
+    tower = AUDIO_TOWERS.create(Spec("hf_audio", {"config": options}))
+    tower.encoder.model.save_pretrained(tmp_path)
+    weights = load_file(tmp_path / "model.safetensors")
+    weights.pop("layernorm.weight")
+    save_file(weights, tmp_path / "model.safetensors", metadata={"format": "pt"})
+    with pytest.raises(ClaraError, match=r"lacks weights of ASTModel.*layernorm\.weight"):
+        AUDIO_TOWERS.create(Spec("hf_audio", {"name": str(tmp_path)}))
+
+
+@pytest.mark.parametrize(
+    ("registry", "spec", "message"),
+    [
+        (AUDIO_TOWERS, Spec("convv"), "Unknown audio tower 'convv'. Did you mean 'conv'"),
+        (AUDIO_TOWERS, Spec("timm", {"backbone": "resnet81"}), "Unknown timm backbone 'resnet81'. Did you mean"),
+        (AUDIO_TOWERS, Spec("timm", {"backbone": "test_resnet", "options": {"wings": 2}}), "test_resnet"),
+        (AUDIO_TOWERS, Spec("hf_audio"), "exactly one of 'name'"),
+        (AUDIO_TOWERS, Spec("hf_audio", {"config": {"model_type": "bert"}}), "Unknown audio encoder family 'bert'"),
+        (AUDIO_TOWERS, Spec("hf_audio", {"config": {"model_type": "wav2vek"}}), "wav2vek"),
+        (AUDIO_TOWERS, Spec("hf_audio", {"name": "no/such-model"}), "no/such-model"),
+        (TEXT_TOWERS, Spec("hf_text", {"config": {"model_type": "bert"}, "pooling": "max"}), "Unknown pooling 'max'"),
+        (TEXT_TOWERS, Spec("hf_text", {"config": {"model_type": "whisper"}}), "Unknown text encoder family"),
+        (TEXT_TOWERS, Spec("transformer", {"vocab_size": 10, "width": 30, "heads": 4}), "no multiple of heads"),
+        (AUDIO_TOWERS, Spec("conv", {"widths": [8]}), "equally long"),
+        (AUDIO_TOWERS, Spec("conv", {"stem": 8}), "at least 16 channels"),
+    ],
+)
+def test_wrong_towers_are_refused(registry: Any, spec: Spec, message: str) -> None:
+    with pytest.raises(ClaraError, match=message):
+        registry.create(spec)
