@@ -1,0 +1,1 @@
+"""Corpora as manifests, shards and batches."""

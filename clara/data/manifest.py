@@ -1,0 +1,255 @@
+"""One row schema for every corpus, as JSON Lines; corpora are read by plug-ins of `recipes/corpora`. Imports no torch."""
+
+from __future__ import annotations
+
+import csv
+import dataclasses
+import importlib.util
+import json
+import os
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+from clara.errors import ClaraError, unknown
+
+TASKS = ("emotion", "sound", "instrument", "word", "language", "speaker", "arousal", "caption")
+WHEEL_CORPORA = Path(__file__).parents[1] / "_recipes" / "corpora"
+TEXTS = ("text", "text_augmented", "visual_captions")
+
+
+@dataclass(frozen=True)
+class Row:
+    """One clip. `audio` is a path, or `tar_path::member`; `language` is the one spoken, ISO 639-1, None where nobody speaks.
+
+    `text`: captions as published; `text_augmented`: reworded or translated; `visual_captions`: of what is seen.
+    `emotion` and `label` are canonical keys of the language files; `label` belongs to `task` where that is sound,
+    instrument, word or arousal. `original`: whatever else the corpus tells.
+    """
+
+    audio: str
+    corpus: str
+    split: str = "train"
+    seconds: float | None = None
+    language: str | None = None
+    text: tuple[str, ...] = ()
+    text_augmented: tuple[str, ...] = ()
+    visual_captions: tuple[str, ...] = ()
+    emotion: str | None = None
+    label: str | None = None
+    task: str | None = None
+    speaker: str | None = None
+    gender: str | None = None
+    age: str | None = None
+    transcript: str | None = None
+    license: str | None = None
+    original: dict[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Corpus:
+    """What a corpus is: its licence as stated upstream, where it comes from, its tasks and languages, how to cite it."""
+
+    name: str
+    license: str
+    source_url: str
+    task: str
+    languages: tuple[str, ...] = ()
+    citation: str = ""
+
+
+FIELDS = {f.name: f for f in dataclasses.fields(Row)}
+
+
+def row_from_dict(data: Any, where: str) -> Row:
+    """A Row from a mapping of plain values. ClaraError naming `where` and the key for anything that is no Row."""
+    if not isinstance(data, Mapping):
+        raise ClaraError(f"{where}: got {type(data).__name__}, expected an object with the keys of a manifest row.")
+    for key in data:
+        if key not in FIELDS:
+            raise unknown(f"key at {where}", key, FIELDS)
+    for key in ("audio", "corpus"):
+        if not data.get(key):
+            raise ClaraError(f"{where}: {key!r} is missing or empty; every row needs it.")
+    values = {key: _value(key, value, where) for key, value in data.items()}
+    if values.get("task") is not None and values["task"] not in TASKS:
+        raise unknown(f"task at {where}", values["task"], TASKS)
+    return Row(**values)
+
+
+def _value(key: str, value: Any, where: str) -> Any:
+    if key in TEXTS:
+        if isinstance(value, list | tuple) and all(isinstance(t, str) for t in value):
+            return tuple(value)
+        raise ClaraError(f"{where}: {key!r} is {value!r}, expected a list of texts.")
+    if key == "original":
+        if isinstance(value, Mapping):
+            return dict(value)
+        raise ClaraError(f"{where}: 'original' is {value!r}, expected an object.")
+    if value is None and FIELDS[key].default is None:
+        return None
+    if key == "seconds":
+        if isinstance(value, int | float) and not isinstance(value, bool) and value >= 0:
+            return float(value)
+        raise ClaraError(f"{where}: 'seconds' is {value!r}, expected a number of at least 0, or null.")
+    if isinstance(value, str):
+        return value
+    raise ClaraError(f"{where}: {key!r} is {value!r} ({type(value).__name__}), expected text.")
+
+
+def row_to_dict(row: Row) -> dict[str, Any]:
+    """The inverse of `row_from_dict`: plain values, fields at their default left out."""
+    values = {name: getattr(row, name) for name in FIELDS}
+    return {k: list(v) if isinstance(v, tuple) else v for k, v in values.items() if v not in (None, (), {})}
+
+
+def split_audio(audio: str) -> tuple[str, str | None]:
+    """`a.tar::b.wav` -> ("a.tar", "b.wav"); any other path -> (path, None)."""
+    head, sep, member = audio.partition(".tar::")
+    return (f"{head}.tar", member) if sep else (audio, None)
+
+
+def _moved(audio: str, move: Callable[[str], str]) -> str:
+    path, member = split_audio(audio)
+    return audio if os.path.isabs(path) else move(path) + (f"::{member}" if member else "")
+
+
+def read_manifest(path: str | Path) -> Iterator[Row]:
+    """The rows of a JSONL manifest; relative audio paths are relative to the manifest's folder.
+
+    Raises:
+        ClaraError: no such file, no rows, or a bad line, with its number.
+    """
+    path = Path(path)
+    if not path.is_file():
+        raise ClaraError(f"No such manifest: {path}. Expected a JSON Lines file, one row a line.")
+    return _read_lines(path)
+
+
+def _read_lines(path: Path) -> Iterator[Row]:
+    number, rows = 0, 0
+    try:
+        with path.open(encoding="utf-8") as file:
+            for number, line in enumerate(file, start=1):  # noqa: B007 - also used when decoding fails
+                if not line.strip():
+                    continue
+                row = row_from_dict(json.loads(line), f"{path}:{number}")
+                rows += 1
+                audio = _moved(row.audio, lambda p: os.path.normpath(path.parent / p))
+                yield dataclasses.replace(row, audio=audio)
+    except json.JSONDecodeError as e:
+        raise ClaraError(f"{path}:{number}: no valid JSON ({e}). Expected one object a line.") from e
+    except UnicodeDecodeError as e:
+        raise ClaraError(f"{path}: not UTF-8 after line {number} ({e.reason}).") from e
+    if not rows:
+        raise ClaraError(f"{path} holds no rows.")
+
+
+def write_manifest(path: str | Path, rows: Iterable[Row]) -> int:
+    """Write rows as JSONL, atomically; relative audio paths are rewritten relative to its folder. Returns the count."""
+    path = Path(path)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    part, count = path.with_name(path.name + ".tmp"), 0
+    with part.open("w", encoding="utf-8") as file:
+        for row in rows:
+            audio = _moved(row.audio, lambda p: os.path.relpath(p, path.parent))
+            line = json.dumps({**row_to_dict(row), "audio": audio}, ensure_ascii=False)
+            row_from_dict(json.loads(line), f"row {count + 1}")  # what is written can be read back
+            file.write(line + "\n")
+            count += 1
+    part.replace(path)
+    return count
+
+
+def corpus_folders(near: Path | None = None) -> list[Path]:
+    """Where plug-ins are looked for by name: beside the recipe file or folder `near`, then in the installed package."""
+    beside = [] if near is None else [near / "corpora", near.parent / "corpora", near.parent.parent / "corpora"]
+    return [p for p in (*beside, Path("recipes/corpora"), WHEEL_CORPORA) if p.is_dir()]
+
+
+def corpus_names(near: Path | None = None) -> list[str]:
+    """Names of the plug-ins that `load_corpus` finds."""
+    return sorted({p.stem for folder in corpus_folders(near) for p in folder.glob("[!_]*.py")})
+
+
+def load_corpus(name_or_path: str | Path, near: str | Path | None = None) -> ModuleType:
+    """The plug-in module of a corpus: `INFO: Corpus` and `rows(folder) -> Iterator[Row]`. Runs the Python file named.
+
+    A path ends in .py; a name is looked up beside the recipe `near`, then in the installed package.
+    """
+    near = None if near is None else Path(near)
+    if str(name_or_path).endswith(".py"):
+        path = Path(name_or_path)
+        if not path.is_file() and near is not None:
+            path = near.parent / path
+        if not path.is_file():
+            raise ClaraError(f"No such corpus file: {name_or_path}.")
+    else:
+        found = [f / f"{name_or_path}.py" for f in corpus_folders(near) if (f / f"{name_or_path}.py").is_file()]
+        if not found or Path(str(name_or_path)).name != str(name_or_path):
+            raise unknown("corpus", str(name_or_path), corpus_names(near))
+        path = found[0]
+    return _import(path)
+
+
+def _import(path: Path) -> ModuleType:
+    spec = importlib.util.spec_from_file_location(f"clara_corpus_{path.stem}", path)
+    module = importlib.util.module_from_spec(spec)
+    try:
+        spec.loader.exec_module(module)
+    except Exception as e:  # whatever a plug-in's own code raises is reported with its file
+        raise ClaraError(f"{path} does not load: {type(e).__name__}: {e}") from e
+    if not isinstance(getattr(module, "INFO", None), Corpus) or not callable(getattr(module, "rows", None)):
+        raise ClaraError(f"{path} is no corpus file: expected INFO = Corpus(...) and def rows(folder).")
+    return module
+
+
+def rows_from_corpus(name_or_path: str | Path, folder: str | Path, near: str | Path | None = None) -> Iterator[Row]:
+    """The rows of a corpus in its official layout under `folder`, read by its plug-in. ClaraError when it holds none."""
+    module, folder = load_corpus(name_or_path, near), Path(folder)
+    if not folder.exists():
+        raise ClaraError(
+            f"No such folder: {folder}. Expected the corpus {module.INFO.name!r} ({module.INFO.source_url})."
+        )
+    return _checked(module, folder)
+
+
+def _checked(module: ModuleType, folder: Path) -> Iterator[Row]:
+    count = 0
+    for row in module.rows(folder):
+        count += 1
+        if row.task is not None and row.task not in TASKS:
+            raise unknown(f"task of {row.audio}", row.task, TASKS)
+        yield row if row.license else dataclasses.replace(row, license=module.INFO.license)
+    if not count:
+        raise ClaraError(f"{folder} holds no clip of {module.INFO.name!r}: is this the folder of its official layout?")
+
+
+def read_table(path: str | Path, columns: Iterable[str], delimiter: str = ",") -> Iterator[dict[str, str]]:
+    """The records of a CSV file with a header (for plug-ins). ClaraError for a missing file, column or cell."""
+    path = Path(path)
+    if not path.is_file():
+        raise ClaraError(f"No such file: {path}. Expected a table with the columns {', '.join(columns)}.")
+    with path.open(encoding="utf-8-sig", newline="") as file:
+        reader = csv.DictReader(file, delimiter=delimiter)
+        missing = [c for c in columns if c not in (reader.fieldnames or ())]
+        if missing:
+            raise ClaraError(
+                f"{path}: no column {', '.join(missing)}; found {', '.join(reader.fieldnames or ['nothing'])}."
+            )
+        for record in reader:
+            if None in record or None in record.values():
+                raise ClaraError(
+                    f"{path}:{reader.line_num}: expected {len(reader.fieldnames)} cells, got more or fewer."
+                )
+            yield record
+
+
+def find_files(folder: str | Path, pattern: str) -> list[Path]:
+    """Files below `folder` that match a glob, sorted (for plug-ins). ClaraError when there is none."""
+    found = sorted(p for p in Path(folder).glob(pattern) if p.is_file())
+    if not found:
+        raise ClaraError(f"{folder}: nothing matches {pattern!r}. Is this the folder of the corpus' official layout?")
+    return found
