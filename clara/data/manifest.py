@@ -1,4 +1,4 @@
-"""One row schema for every corpus, as JSON Lines; corpora are read by plug-ins of `recipes/corpora`. Imports no torch."""
+"""One row schema for every corpus, as JSON Lines; plug-ins of `recipes/corpora` read the corpora. Imports no torch."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import dataclasses
 import importlib.util
 import json
 import os
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import ModuleType
@@ -22,7 +22,7 @@ TEXTS = ("text", "text_augmented", "visual_captions")
 
 @dataclass(frozen=True)
 class Row:
-    """One clip. `audio` is a path, or `tar_path::member`; `language` is the one spoken, ISO 639-1, None where nobody speaks.
+    """One clip. `audio` is a path, or `tar_path::member`; `language` is the one spoken (ISO 639-1), None without speech.
 
     `text`: captions as published; `text_augmented`: reworded or translated; `visual_captions`: of what is seen.
     `emotion` and `label` are canonical keys of the language files; `label` belongs to `task` where that is sound,
@@ -50,7 +50,7 @@ class Row:
 
 @dataclass(frozen=True)
 class Corpus:
-    """What a corpus is: its licence as stated upstream, where it comes from, its tasks and languages, how to cite it."""
+    """What a corpus is: its licence as stated upstream, its source, its main task and languages, how to cite it."""
 
     name: str
     license: str
@@ -132,7 +132,7 @@ def _read_lines(path: Path) -> Iterator[Row]:
     number, rows = 0, 0
     try:
         with path.open(encoding="utf-8") as file:
-            for number, line in enumerate(file, start=1):  # noqa: B007 - also used when decoding fails
+            for number, line in enumerate(file, start=1):
                 if not line.strip():
                     continue
                 row = row_from_dict(json.loads(line), f"{path}:{number}")
@@ -166,7 +166,7 @@ def write_manifest(path: str | Path, rows: Iterable[Row]) -> int:
 def corpus_folders(near: Path | None = None) -> list[Path]:
     """Where plug-ins are looked for by name: beside the recipe file or folder `near`, then in the installed package."""
     beside = [] if near is None else [near / "corpora", near.parent / "corpora", near.parent.parent / "corpora"]
-    return [p for p in (*beside, Path("recipes/corpora"), WHEEL_CORPORA) if p.is_dir()]
+    return [p for p in (*beside, WHEEL_CORPORA) if p.is_dir()]
 
 
 def corpus_names(near: Path | None = None) -> list[str]:
@@ -207,7 +207,7 @@ def _import(path: Path) -> ModuleType:
 
 
 def rows_from_corpus(name_or_path: str | Path, folder: str | Path, near: str | Path | None = None) -> Iterator[Row]:
-    """The rows of a corpus in its official layout under `folder`, read by its plug-in. ClaraError when it holds none."""
+    """The rows of a corpus in its official layout under `folder`, by its plug-in. ClaraError when it holds none."""
     module, folder = load_corpus(name_or_path, near), Path(folder)
     if not folder.exists():
         raise ClaraError(
@@ -227,7 +227,7 @@ def _checked(module: ModuleType, folder: Path) -> Iterator[Row]:
         raise ClaraError(f"{folder} holds no clip of {module.INFO.name!r}: is this the folder of its official layout?")
 
 
-def read_table(path: str | Path, columns: Iterable[str], delimiter: str = ",") -> Iterator[dict[str, str]]:
+def read_table(path: str | Path, columns: Sequence[str], delimiter: str = ",") -> Iterator[dict[str, str]]:
     """The records of a CSV file with a header (for plug-ins). ClaraError for a missing file, column or cell."""
     path = Path(path)
     if not path.is_file():

@@ -1,6 +1,6 @@
 """Packed sets: a folder with `audio.tar` and `manifest.csv`, or a folder of such folders. One row of INFOS a set.
 
-manifest.csv: file, seconds, split, language, speaker, gender, age, emotion, label, transcript, caption (empty = unknown).
+The columns of manifest.csv are COLUMNS; an empty cell is unknown. Clips are read from audio.tar where they lie.
 """
 
 from __future__ import annotations
@@ -11,7 +11,19 @@ from pathlib import Path
 from clara.data.manifest import Corpus, Row, read_table
 from clara.errors import ClaraError, unknown
 
-COLUMNS = "file seconds split language speaker gender age emotion label transcript caption".split()
+COLUMNS = (
+    "file",
+    "seconds",
+    "split",
+    "language",
+    "speaker",
+    "gender",
+    "age",
+    "emotion",
+    "label",
+    "transcript",
+    "caption",
+)
 GITHUB, HUB = "https://github.com", "https://huggingface.co/datasets"
 NC_SA = "CC BY-NC-SA 4.0"
 INFO = Corpus("packed", "see each set", "a folder with audio.tar and manifest.csv", "caption")
@@ -44,7 +56,13 @@ INFOS = {
             f"{GITHUB}/skratchdot/philharmonia-samples",
             "instrument",
         ),
-        Corpus("arabic_speech_commands", "CC BY 4.0", f"{GITHUB}/abdulkaderghandoura", "word", ("ar",)),
+        Corpus(
+            "arabic_speech_commands",
+            "CC BY 4.0",
+            f"{GITHUB}/abdulkaderghandoura/arabic-speech-commands-dataset",
+            "word",
+            ("ar",),
+        ),
         Corpus(
             "english_words",
             "CC BY-SA 4.0 (FSDD), CC BY 4.0 (others)",
@@ -117,7 +135,7 @@ def packed_row(folder: Path, info: Corpus, record: dict[str, str]) -> Row:
 
 
 def caption_texts(corpus: str, label: str | None, caption: str | None) -> tuple[str, ...]:
-    """The caption column as texts: file-like names of sound effects cleaned, an instrument's technique with its name."""
+    """The caption column as texts: names of sound effects cleaned, an instrument's technique behind its name."""
     if not caption:
         return ()
     if corpus == "philharmonia":
