@@ -91,7 +91,7 @@ def verbalize(fact: Fact, language: str, rng: np.random.Generator) -> str:
     line = lines[rng.integers(len(lines))]
     if task == "word":
         return fill(line, Term((spoken_word(key),), {}))
-    return fill(line, load_language(language).terms[task][key], int(rng.integers(2)))
+    return fill(line, load_language(language).terms[task][key], int(rng.integers(12)))
 
 
 def join(facts: Iterable[Fact], language: str, rng: np.random.Generator) -> str:
