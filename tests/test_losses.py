@@ -1,0 +1,123 @@
+"""Losses against plain-Python arithmetic, and against each other where they must agree."""
+
+from __future__ import annotations
+
+import math
+
+import pytest
+import torch
+from torch import Tensor
+from torch.nn.functional import normalize
+
+from clara.losses import info_nce, multi_positive, sigmoid
+
+
+def pairs(b: int = 4, u: int = 4, d: int = 8) -> tuple[Tensor, Tensor]:
+    """Unit rows a_BD and t_UD in float64 that want gradients."""
+    a_BD, t_UD = (normalize(torch.randn(n, d, dtype=torch.float64), dim=1).requires_grad_() for n in (b, u))
+    return a_BD, t_UD
+
+
+def by_hand(a_BD: Tensor, t_UD: Tensor, positive_BU: Tensor, scale: float, ignore_BU: Tensor) -> float:
+    """The definition of the symmetric multi-positive loss, one row at a time."""
+    s = [[scale * float(a @ t) for t in t_UD.detach()] for a in a_BD.detach()]
+
+    def rows(logits: list[list[float]], positive: list[list[bool]], ignore: list[list[bool]]) -> float:
+        losses = []
+        for row, yes, skip in zip(logits, positive, ignore):
+            total = sum(math.exp(x) for x, p, i in zip(row, yes, skip) if p or not i)
+            terms = [math.log(total) - x for x, p in zip(row, yes) if p]
+            if terms:
+                losses.append(sum(terms) / len(terms))
+        return sum(losses) / len(losses)
+
+    flip = lambda m: [list(c) for c in zip(*m)]  # noqa: E731
+    p, i = positive_BU.tolist(), ignore_BU.tolist()
+    return (rows(s, p, i) + rows(flip(s), flip(p), flip(i))) / 2
+
+
+def test_info_nce_by_hand() -> None:
+    a_BD, t_BD = pairs()
+    expected = by_hand(a_BD, t_BD, torch.eye(4, dtype=torch.bool), 5.0, torch.zeros(4, 4, dtype=torch.bool))
+    assert float(info_nce(a_BD, t_BD, 5.0)) == pytest.approx(expected, abs=1e-9)
+
+
+def test_info_nce_at_its_ends() -> None:
+    a_BD, _ = pairs()
+    assert float(info_nce(a_BD, a_BD, 1000.0)) < 1e-6
+    assert float(info_nce(a_BD, a_BD, 0.0)) == pytest.approx(math.log(4))
+
+
+def test_multi_positive_with_one_positive_each_is_info_nce() -> None:
+    a_BD, t_BD = pairs()
+    loss = multi_positive(a_BD, t_BD, torch.eye(4, dtype=torch.bool), 7.0)
+    assert float(loss) == pytest.approx(float(info_nce(a_BD, t_BD, 7.0)), abs=1e-12)
+
+
+def test_multi_positive_by_hand() -> None:
+    a_BD, t_UD = pairs(5, 3)
+    positive = torch.tensor([[1, 0, 0], [1, 0, 0], [0, 1, 1], [0, 1, 0], [0, 0, 0]], dtype=torch.bool)
+    ignore = torch.tensor([[0, 1, 0], [0, 0, 0], [0, 0, 1], [1, 0, 0], [0, 0, 0]], dtype=torch.bool)
+    none = torch.zeros_like(ignore)
+    assert float(multi_positive(a_BD, t_UD, positive, 3.0)) == pytest.approx(by_hand(a_BD, t_UD, positive, 3.0, none))
+    got = multi_positive(a_BD, t_UD, positive, 3.0, ignore)
+    assert float(got) == pytest.approx(by_hand(a_BD, t_UD, positive, 3.0, ignore))
+
+
+def test_a_shared_caption_is_no_negative() -> None:
+    """Two clips of one caption: told so, the loss can reach its floor; as plain pairs it cannot."""
+    t_UD = torch.eye(2, dtype=torch.float64)
+    a_BD = t_UD[[0, 0, 1]]
+    positive = torch.tensor([[1, 0], [1, 0], [0, 1]], dtype=torch.bool)
+    told = multi_positive(a_BD, t_UD, positive, 100.0)
+    assert float(told) == pytest.approx(math.log(2) / 4, abs=1e-6)  # texts → clips: one of two texts has two clips
+    assert float(info_nce(a_BD, t_UD[[0, 0, 1]], 100.0)) > 0.4
+
+
+def test_ignored_pairs_get_no_gradient() -> None:
+    for loss in (
+        lambda a, t, p, i: multi_positive(a, t, p, 3.0, i),
+        lambda a, t, p, i: sigmoid(a, t, p, 3.0, -1.0, i),
+    ):
+        a_BD, t_UD = pairs(2, 3)
+        positive = torch.tensor([[1, 0, 0], [0, 1, 0]], dtype=torch.bool)
+        ignore = torch.tensor([[0, 0, 1], [0, 0, 1]], dtype=torch.bool)
+        loss(a_BD, t_UD, positive, ignore).backward()
+        assert t_UD.grad[2].abs().max() == 0
+        assert t_UD.grad[:2].abs().max() > 0
+        assert a_BD.grad.isfinite().all()
+        assert t_UD.grad.isfinite().all()
+
+
+def test_no_positive_at_all_is_zero_and_differentiable() -> None:
+    a_BD, t_UD = pairs(2, 3)
+    loss = multi_positive(a_BD, t_UD, torch.zeros(2, 3, dtype=torch.bool), 3.0)
+    loss.backward()
+    assert float(loss) == 0.0
+
+
+def test_sigmoid_by_hand() -> None:
+    a_BD, t_UD = pairs(3, 2)
+    positive = torch.tensor([[1, 0], [0, 1], [1, 1]], dtype=torch.bool)
+    expected = 0.0
+    for b in range(3):
+        for u in range(2):
+            z = 4.0 * float((a_BD[b] @ t_UD[u]).detach()) - 2.0
+            expected += math.log1p(math.exp(-z if positive[b, u] else z))
+    assert float(sigmoid(a_BD, t_UD, positive, 4.0, -2.0)) == pytest.approx(expected / 3)
+    ignored = sigmoid(a_BD, t_UD, positive, 4.0, -2.0, ~positive)
+    assert float(ignored) < expected / 3
+
+
+@pytest.mark.parametrize("name", ["info_nce", "multi_positive", "sigmoid"])
+def test_gradients(name: str) -> None:
+    a_BD, t_BD = pairs(3, 3, 4)
+    eye = torch.eye(3, dtype=torch.bool)
+    call = {
+        "info_nce": lambda a, t: info_nce(a, t, 3.0),
+        "multi_positive": lambda a, t: multi_positive(a, t, eye, 3.0),
+        "sigmoid": lambda a, t: sigmoid(a, t, eye, 3.0, -1.0),
+    }[name]
+    assert torch.autograd.gradcheck(call, (a_BD, t_BD))
+    half = call(a_BD.detach().bfloat16(), t_BD.detach().bfloat16())
+    assert half.isfinite()

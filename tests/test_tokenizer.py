@@ -1,0 +1,136 @@
+"""Tokenizers: padded to the longest, truncated with their end token kept, in every script."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+import torch
+
+from clara.config import Spec, arch_config, arch_names
+from clara.errors import ClaraError
+from clara.text.tokenizer import ASSETS, TOKENIZERS, Tokenizer, build_tokenizer
+
+TEXTS = ["a dog barks", "ein wütender Sprecher", "怒っている話し手", "رجل غاضب", "नाराज़ आवाज़", "x", "😀 ♫"]
+
+
+@pytest.fixture(scope="module")
+def tokenizer() -> Tokenizer:
+    return build_tokenizer(Spec("sentencepiece", {"file": "test.model", "context_length": 24}))
+
+
+@pytest.fixture(scope="module")
+def hf_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A tiny byte-level transformers tokenizer, saved."""
+    from tokenizers import Tokenizer as Rust
+    from tokenizers import models, pre_tokenizers, processors
+    from transformers import PreTrainedTokenizerFast
+
+    alphabet = sorted(pre_tokenizers.ByteLevel.alphabet())
+    vocab = {token: i for i, token in enumerate(["<pad>", "<s>", "</s>", *alphabet])}
+    rust = Rust(models.BPE(vocab, []))
+    rust.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
+    rust.post_processor = processors.TemplateProcessing(single="<s> $A </s>", special_tokens=[("<s>", 1), ("</s>", 2)])
+    folder = tmp_path_factory.mktemp("checkpoint")
+    fast = PreTrainedTokenizerFast(tokenizer_object=rust, pad_token="<pad>", bos_token="<s>", eos_token="</s>")
+    fast.save_pretrained(folder / "tokenizer")
+    return folder
+
+
+def check(tokenizer: Tokenizer) -> None:
+    """What every tokenizer gives."""
+    ids_BL, mask_BL = tokenizer(TEXTS)
+    assert ids_BL.dtype == torch.long
+    assert mask_BL.dtype == torch.bool
+    assert ids_BL.shape == mask_BL.shape
+    assert ids_BL.shape[1] == mask_BL.sum(1).max() <= tokenizer.context_length
+    assert (ids_BL[~mask_BL] == tokenizer.pad_id).all()
+    assert (ids_BL[mask_BL] != tokenizer.pad_id).all()
+    assert 0 <= ids_BL.min() <= ids_BL.max() < tokenizer.vocab_size
+    assert len({tuple(row.tolist()) for row in ids_BL}) == len(TEXTS), "every text has its own ids"
+    for text, ids_L, mask_L in zip(TEXTS, ids_BL, mask_BL):
+        alone_1L, _ = tokenizer([text])
+        assert alone_1L[0].tolist() == ids_L[mask_L].tolist()
+
+
+def test_sentencepiece(tokenizer: Tokenizer) -> None:
+    check(tokenizer)
+    ids = tokenizer.encode("a dog barks")
+    assert (ids[0], ids[-1]) == (tokenizer.processor.bos_id(), tokenizer.processor.eos_id())
+    assert tokenizer.encode("a  dog\n barks ") == ids, "spacing does not count"
+
+
+def test_our_vocabulary_folds_case_and_width() -> None:
+    if not (ASSETS / "clara.model").is_file():
+        pytest.skip("the vocabulary travels with a checkpoint")
+    tokenizer = build_tokenizer(Spec("sentencepiece"))
+    check(tokenizer)
+    assert tokenizer.encode("Ein WÜTENDER Sprecher") == tokenizer.encode("ein wütender sprecher")
+    assert tokenizer.encode("ＡＢＣ １２") == tokenizer.encode("abc 12")
+
+
+def test_hf(hf_folder: Path) -> None:
+    tokenizer = build_tokenizer(Spec("hf", {"name": "tokenizer", "context_length": 24}), hf_folder)
+    check(tokenizer)
+    assert tokenizer.files == [hf_folder / "tokenizer"]
+    assert tokenizer.encode("ab")[0] == 1
+
+
+def test_long_texts_keep_their_end(tokenizer: Tokenizer) -> None:
+    for text in ("dog " * 2500, "x" * 10_000, "क" * 10_000):
+        ids_BL, mask_BL = tokenizer([text, "a dog"])
+        assert ids_BL.shape == (2, 24)
+        assert ids_BL[0, -1] == tokenizer.processor.eos_id()
+        assert ids_BL[0, :-1].tolist() == tokenizer.encode(text)[:23]
+        assert mask_BL[0].all()
+
+
+@pytest.mark.parametrize(
+    ("texts", "message"),
+    [
+        ("a dog", "expected a list of texts"),
+        ([], "Got no texts"),
+        ([""], "expected a text that is not empty"),
+        (["a", "  \n"], "expected a text that is not empty"),
+        (["a", None], "Got None"),
+        ([3], "Got 3"),
+    ],
+)
+def test_bad_texts_are_refused(tokenizer: Tokenizer, texts: object, message: str) -> None:
+    with pytest.raises(ClaraError, match=message):
+        tokenizer(texts)
+
+
+def test_files_are_looked_up_in_the_checkpoint_first(tmp_path: Path) -> None:
+    spec = Spec("sentencepiece", {"file": "test.model"})
+    assert build_tokenizer(spec, tmp_path).files == [ASSETS / "test.model"]
+    (tmp_path / "test.model").write_bytes((ASSETS / "test.model").read_bytes())
+    assert build_tokenizer(spec, tmp_path).files == [tmp_path / "test.model"]
+
+
+@pytest.mark.parametrize(
+    ("spec", "message"),
+    [
+        (Spec("sentencepeice"), "Unknown tokenizer 'sentencepeice'. Did you mean 'sentencepiece'"),
+        (Spec("sentencepiece", {"file": "none.model"}), "No tokenizer file 'none.model'"),
+        (Spec("sentencepiece", {"files": "x"}), "Did you mean 'file'"),
+        (Spec("hf", {"name": "no/such-tokenizer"}), "'no/such-tokenizer' cannot be loaded"),
+    ],
+)
+def test_wrong_specs_are_refused(spec: Spec, message: str, tmp_path: Path) -> None:
+    with pytest.raises(ClaraError, match=message):
+        build_tokenizer(spec, tmp_path)
+
+
+def test_every_tokenizer_is_tested() -> None:
+    assert TOKENIZERS.names() == ["hf", "sentencepiece"]
+
+
+@pytest.mark.parametrize("name", [n for n in arch_names() if arch_config(n).tokenizer.kind == "sentencepiece"])
+def test_architectures_fit_their_tokenizer(name: str) -> None:
+    config = arch_config(name)
+    if not (ASSETS / config.tokenizer.options["file"]).is_file():
+        pytest.skip("its tokenizer travels with a checkpoint")
+    tokenizer, text = build_tokenizer(config.tokenizer), config.text.options
+    assert tokenizer.vocab_size == text.get("vocab_size", text.get("config", {}).get("vocab_size"))
+    assert tokenizer.context_length <= text.get("context_length", 64)
