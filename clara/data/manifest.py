@@ -22,7 +22,7 @@ TEXTS = ("text", "text_augmented", "visual_captions")
 
 @dataclass(frozen=True)
 class Row:
-    """One clip. `audio` is a path, or `tar_path::member`; `language` is the one spoken (ISO 639-1), None without speech.
+    """One clip. `audio` is a path, or `tar_path::member`; `language` is that spoken (ISO 639-1), None without speech.
 
     `text`: captions as published; `text_augmented`: reworded or translated; `visual_captions`: of what is seen.
     `emotion` and `label` are canonical keys of the language files; `label` belongs to `task` where that is sound,

@@ -1,0 +1,287 @@
+"""Shards -> samples, whoever wrote them; and what is wrong with a folder of shards.
+
+Three layouts end in the same `Row`: our own (`clara.data.shards.meta_from_row`), LAION's audio-dataset (`text` a string
+or a list, `tag`, `original_data`) and the original CLARA's (that in `DATASET/SPLIT/N.tar`, labels in `original_data`).
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import tarfile
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from tqdm import tqdm
+
+from clara.audio.waveform import EXTENSIONS, info, stream
+from clara.data.manifest import TEXTS, Row, row_from_dict
+from clara.errors import ClaraError
+
+# Keys of `original_data` under which the published scripts keep what a Row names; the first that is there counts.
+LABELS = ("class_names", "class_name", "category", "class", "label")
+SPEAKERS = ("speaker", "speaker_id", "actor_id", "user_id")
+AUGMENTED = ("text_augment_all", "text_augment_t5")
+EMOTIONS = {
+    "angry": "anger",
+    "disgusted": "disgust",
+    "fearful": "fear",
+    "happy": "happiness",
+    "sad": "sadness",
+    "surprised": "surprise",
+    "bored": "boredom",
+}
+GENDERS = {"man": "male", "woman": "female", "m": "male", "f": "female", "male": "male", "female": "female"}
+SPLITS = ("train", "valid", "validation", "val", "test", "unbalanced_train", "balanced_train", "eval")
+AUDIO = tuple(e[1:] for e in EXTENSIONS)
+BLOCK = 30.0  # seconds decoded at a time
+END_OF_TAR = bytes(1024)
+
+
+@dataclass(frozen=True)
+class Sample:
+    """One clip of a shard: its key, the encoded audio with its suffix (no dot), and what is known of it."""
+
+    key: str
+    suffix: str
+    audio: bytes
+    row: Row
+
+
+@dataclass(frozen=True)
+class Problem:
+    """What `verify_shards` found: in which shard, at which key ("" = the shard itself), and what."""
+
+    shard: str
+    key: str
+    what: str
+
+    def __str__(self) -> str:
+        return f"{self.shard}{f' {self.key}' if self.key else ''}: {self.what}"
+
+
+def sample_from_wds(sample: Mapping[str, Any]) -> Sample:
+    """A Sample from what `webdataset.WebDataset(url)` yields: `__key__`, `__url__`, audio bytes and json, undecoded.
+
+    Raises:
+        ClaraError: no audio, no JSON, or a JSON that is no description of a clip.
+    """
+    key, url = str(sample.get("__key__", "?")), str(sample.get("__url__", ""))
+    where = f"{url} sample {key!r}".strip()
+    found = [s for s in AUDIO if s in sample]
+    if not found:
+        raise ClaraError(f"{where}: no audio ({', '.join(AUDIO)}); found {sorted(s for s in sample if s[0] != '_')}.")
+    if "json" not in sample:
+        raise ClaraError(f"{where}: no JSON beside the audio.")
+    meta = sample["json"]
+    if isinstance(meta, bytes | str):
+        try:
+            meta = json.loads(meta)
+        except ValueError as e:
+            raise ClaraError(f"{where}: invalid JSON ({e}).") from e
+    row = row_from_meta(meta, f"{url}::{key}.{found[0]}" if url else f"{key}.{found[0]}", where)
+    return Sample(key, found[0], sample[found[0]], row)
+
+
+def row_from_meta(meta: Any, audio: str, where: str = "sample") -> Row:
+    """A Row from the JSON of any of the three layouts; `audio` is `tar::member`, whose folders tell corpus and split if
+    the JSON does not. Language tags keep their first part (zh-CN -> zh); emotion words become canonical keys.
+
+    Raises:
+        ClaraError: `meta` is no mapping, or holds what no Row can.
+    """
+    if not isinstance(meta, Mapping):
+        raise ClaraError(f"{where}: JSON holds {type(meta).__name__}, expected an object.")
+    original = meta.get("original_data") or {}
+    if not isinstance(original, Mapping):
+        original = {"value": original}
+    folders = Path(audio.partition("::")[0]).parts[:-1]
+    split = folders[-1] if folders and folders[-1] in SPLITS else "train"
+    above = [f for f in folders if f not in SPLITS]
+    row = {name: _texts(meta.get(name)) for name in TEXTS}
+    row["text_augmented"] += [t for key in AUGMENTED for t in _texts(meta.get(key))]
+    row["visual_captions"] += _texts(meta.get("captions"))
+    return row_from_dict(
+        row
+        | {
+            "audio": audio,
+            "corpus": str(meta.get("corpus") or (above[-1] if above else "unnamed")),
+            "split": str(meta.get("split") or split),
+            "seconds": _number(meta.get("seconds")),
+            "language": _language(meta.get("language") or original.get("language")),
+            "original": dict(original),
+        }
+        | _labels(meta, {} if "corpus" in meta else original)  # our own JSON says all it knows at the top
+        | {k: str(meta[k]) for k in ("transcript", "license") if meta.get(k) is not None},
+        where,
+    )
+
+
+def _labels(meta: Mapping[str, Any], original: Mapping[str, Any]) -> dict[str, str | None]:
+    emotion = _first(meta, original, ("emotion",))
+    emotion = EMOTIONS.get(emotion.lower(), emotion.lower()) if emotion else None
+    label, task = _first(meta, original, LABELS), meta.get("task")
+    tags = _texts(meta.get("tag") or meta.get("tags"))
+    if label is None and emotion is None and len(tags) == 1:
+        label = tags[0]
+    if task is None:
+        task = "emotion" if emotion else "sound" if label else "caption"
+        label = label.replace("_", " ").lower() if label else None
+    gender = _first(meta, original, ("gender", "actor"))
+    return {
+        "emotion": emotion,
+        "label": label,
+        "task": task,
+        "speaker": _first(meta, original, SPEAKERS),
+        "gender": GENDERS.get(gender.lower()) if gender else None,
+        "age": _first(meta, original, ("age",)),
+    }
+
+
+def _first(meta: Mapping[str, Any], original: Mapping[str, Any], names: tuple[str, ...]) -> str | None:
+    """The first value there is, as text; of a list with one item, the item. Several classes are no single label."""
+    for source in (meta, original):
+        for name in names:
+            value = source.get(name)
+            if isinstance(value, list | tuple) and len(value) == 1:
+                value = value[0]
+            if isinstance(value, str | int | float) and not isinstance(value, bool) and str(value).strip():
+                return str(value).strip()
+    return None
+
+
+def _texts(value: Any) -> list[str]:
+    """A string, a list of strings, or a mapping of {"caption": string}: the texts that are not empty."""
+    if isinstance(value, Mapping):
+        value = [v.get("caption") if isinstance(v, Mapping) else v for v in value.values()]
+    items = [value] if isinstance(value, str) else value if isinstance(value, list | tuple) else []
+    return [t.strip() for t in items if isinstance(t, str) and t.strip()]
+
+
+def _language(value: Any) -> str | None:
+    return value.replace("_", "-").partition("-")[0].lower() or None if isinstance(value, str) else None
+
+
+def _number(value: Any) -> float | None:
+    return float(value) if isinstance(value, int | float) and not isinstance(value, bool) and value >= 0 else None
+
+
+def read_shard(path: str | Path) -> Iterator[Sample]:
+    """The samples of one tar, in order. ClaraError at the first thing that `verify_shards` would report, naming it."""
+    for key, members in _groups(Path(path)):
+        suffixes = dict(members)
+        if len(suffixes) != len(members):
+            raise ClaraError(f"{path} sample {key!r}: the key occurs twice.")
+        yield sample_from_wds({"__key__": key, "__url__": str(path), **suffixes})
+
+
+def _groups(path: Path) -> Iterator[tuple[str, list[tuple[str, bytes]]]]:
+    """(key, [(suffix, bytes)]) of neighbouring members with one key. ClaraError for a tar that breaks off."""
+    if not path.is_file():
+        raise ClaraError(f"No such shard: {path}.")
+    key, members = None, []
+    try:
+        with tarfile.open(path, "r:") as tar:
+            for member in tar:
+                if not member.isfile():
+                    continue
+                folder, _, name = member.name.rpartition("/")
+                stem, _, suffix = name.partition(".")
+                now = f"{folder}/{stem}" if folder else stem
+                if members and (now != key or suffix.lower() in dict(members)):
+                    yield key, members
+                    members = []
+                key = now
+                members.append((suffix.lower(), tar.extractfile(member).read()))
+        with path.open("rb") as file:
+            file.seek(max(0, path.stat().st_size - len(END_OF_TAR)))
+            if file.read() != END_OF_TAR:
+                raise tarfile.ReadError("no end-of-archive mark")
+    except (tarfile.TarError, OSError) as e:
+        raise ClaraError(f"{path} is truncated or no tar ({e}). Write or copy it again.") from e
+    if members:
+        yield key, members
+
+
+def verify_shards(folder: str | Path) -> list[Problem]:
+    """Everything wrong with the shards below `folder`; an empty list is what one wants.
+
+    Looks for truncated tars, keys that occur twice, missing or invalid JSON, missing or undecodable audio and, where
+    there is an `index.json`, for shards that are missing, not listed or changed since. ClaraError: no shard at all.
+    """
+    folder = Path(folder)
+    paths = sorted(folder.rglob("*.tar"))
+    index = {e["name"]: e for e in read_index(folder)["shards"]} if (folder / "index.json").is_file() else None
+    if not paths and not index:
+        raise ClaraError(f"No shards (*.tar) below {folder}.")
+    names = {str(p.relative_to(folder)) for p in paths}
+    problems = [Problem(n, "", "listed in index.json, but missing") for n in sorted(set(index or ()) - names)]
+    seen: dict[str, str] = {}
+    for path in tqdm(paths, unit="shard", desc=str(folder), disable=None):
+        name = str(path.relative_to(folder))
+        if index is not None:
+            problems += _against_index(path, name, index.get(name))
+        keys: dict[str, str] = {} if index is None else seen  # foreign shards number their samples from 0 each
+        problems += _verify_tar(path, name, keys)
+    return problems
+
+
+def _against_index(path: Path, name: str, entry: Mapping[str, Any] | None) -> list[Problem]:
+    if entry is None:
+        return [Problem(name, "", "not listed in index.json")]
+    if sha256_of(path) != entry["sha256"]:
+        return [Problem(name, "", "sha256 differs from index.json")]
+    return []
+
+
+def _verify_tar(path: Path, name: str, seen: dict[str, str]) -> list[Problem]:
+    problems = []
+    try:
+        for key, members in _groups(path):
+            if key in seen:
+                problems.append(Problem(name, key, f"the key occurs twice, first in {seen[key]}"))
+            seen.setdefault(key, name)
+            try:
+                sample = sample_from_wds({"__key__": key, **dict(members)})
+                _decode(sample)
+            except ClaraError as e:
+                problems.append(Problem(name, key, str(e)))
+    except ClaraError as e:
+        problems.append(Problem(name, "", str(e)))
+    return problems
+
+
+def _decode(sample: Sample) -> None:
+    """Decode every sample of the clip; a codec may end early without an error, so lengths are compared."""
+    stored = info(sample.audio)
+    length = sum(len(w) for _, w in stream(sample.audio, stored.sample_rate, window=BLOCK, hop=BLOCK))
+    seconds = length / stored.sample_rate
+    for expected in (stored.seconds, sample.row.seconds):
+        if expected is not None and abs(seconds - expected) > 0.05:
+            raise ClaraError(f"{seconds:.2f} s can be decoded of {expected:.2f} s.")
+
+
+def read_index(folder: str | Path) -> dict[str, Any]:
+    """`index.json` of a folder: count, hours and, per shard, name, count, hours, sha256, licences, skipped rows."""
+    path = Path(folder) / "index.json"
+    try:
+        index = json.loads(path.read_text(encoding="utf-8"))
+        if isinstance(index["shards"], list):
+            return index
+        reason = "'shards' is no list"
+    except FileNotFoundError as e:
+        raise ClaraError(f"{folder} has no index.json: expected a folder written by `clara shards`.") from e
+    except (ValueError, KeyError, TypeError) as e:
+        reason = repr(e)
+    raise ClaraError(f"{path} is no index of shards ({reason}). Delete it and write the shards again.")
+
+
+def sha256_of(path: Path) -> str:
+    """The sha256 of a file, as 64 hexadecimal digits."""
+    digest = hashlib.sha256()
+    with path.open("rb") as file:
+        while chunk := file.read(1 << 20):
+            digest.update(chunk)
+    return digest.hexdigest()

@@ -1,0 +1,305 @@
+"""Manifest rows -> webdataset tars, in parallel and resumably. Reading and verifying them: `clara.data.samples`.
+
+A sample is `KEY.flac` (or .wav, .opus, .ogg) and `KEY.json`; see `meta_from_row`. The bytes depend on rows, config and
+codec version only, so a sha256 in `index.json` tells whether a shard is whole and current.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import json
+import math
+import multiprocessing
+import re
+import tarfile
+import zlib
+from collections.abc import Iterable, Iterator, Mapping, Sized
+from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
+from concurrent.futures.process import BrokenProcessPool
+from dataclasses import dataclass
+from functools import lru_cache
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import soundfile as sf
+from tqdm import tqdm
+
+from clara.audio.waveform import info, stream
+from clara.data.manifest import TEXTS, Row, row_to_dict, split_audio
+from clara.data.samples import Problem, Sample, read_index, read_shard, sample_from_wds, sha256_of, verify_shards
+from clara.errors import ClaraError, unknown
+
+FORMATS = {"flac": ("FLAC", "PCM_16"), "wav": ("WAV", "PCM_16"), "opus": ("OGG", "OPUS"), "ogg": ("OGG", "VORBIS")}
+OPUS_RATES = (8000, 12000, 16000, 24000, 48000)
+META = ("language", "label", "emotion", "task", "corpus", "split", "speaker", "gender", "age", "transcript", "license")
+BLOCK = 30.0  # seconds decoded and encoded at a time
+
+__all__ = [
+    "Problem",
+    "Sample",
+    "ShardConfig",
+    "meta_from_row",
+    "read_index",
+    "read_shard",
+    "sample_from_wds",
+    "verify_shards",
+    "write_shards",
+]
+
+
+@dataclass(frozen=True)
+class ShardConfig:
+    """How clips are stored: mono at `sample_rate` Hz as `format` flac, wav, opus or ogg (Vorbis). Rows longer than
+    `max_seconds` are cut into equal parts. `on_error`: "raise" at a clip that cannot be decoded, or "skip" and list."""
+
+    samples_per_shard: int = 512
+    format: str = "flac"
+    sample_rate: int = 16000
+    workers: int = 1
+    max_seconds: float | None = None
+    on_error: str = "raise"
+
+    def __post_init__(self) -> None:
+        if self.format not in FORMATS:
+            raise unknown("shard format", self.format, FORMATS)
+        if self.on_error not in ("raise", "skip"):
+            raise unknown("on_error", self.on_error, ("raise", "skip"))
+        if self.format == "opus" and self.sample_rate not in OPUS_RATES:
+            raise ClaraError(f"Opus at {self.sample_rate} Hz: it knows only {OPUS_RATES}. Choose one, or format=flac.")
+        if min(self.samples_per_shard, self.sample_rate, self.workers) < 1 or (self.max_seconds or 1.0) <= 0:
+            raise ClaraError(f"{self}: counts, rate and seconds must be above 0.")
+
+
+@dataclass(frozen=True)
+class _Job:
+    out: Path
+    name: str
+    rows: tuple[Row, ...]
+    config: ShardConfig
+    source: str
+
+
+def write_shards(rows: Iterable[Row], out: str | Path, config: ShardConfig = ShardConfig()) -> dict[str, Any]:
+    """Write rows as `CORPUS-SPLIT-NNNNNN.tar` plus `index.json` into `out`; return the index.
+
+    Shards that a former run finished are kept when their sha256 and their rows still match, so an interrupted run goes
+    on where it stopped. Other corpora may be written to the same folder in other runs.
+
+    Raises:
+        ClaraError: a clip cannot be decoded (its row is named), no rows, or `out` holds other shards of the same name.
+    """
+    out = Path(out)
+    out.mkdir(parents=True, exist_ok=True)
+    for part in out.glob("*.tmp"):
+        part.unlink()
+    entries = {e["name"]: e for e in read_index(out)["shards"]} if (out / "index.json").is_file() else {}
+    total = len(rows) if isinstance(rows, Sized) else None
+    current: set[str] = set()
+    with tqdm(total=total, unit="clip", desc=str(out), disable=None) as bar:
+
+        def pending() -> Iterator[_Job]:
+            for job in _jobs(rows, out, config):
+                current.add(job.name)
+                if _finished(job, entries.get(job.name)):
+                    bar.update(len(job.rows))
+                else:
+                    yield job
+
+        for entry in _run(pending(), config.workers):
+            entries[entry["name"]] = entry
+            _write_index(out, entries)
+            bar.update(entry["count"])
+    if not current:
+        raise ClaraError("No rows: nothing to write into shards.")
+    _refuse_leftovers(out, entries, current)
+    return read_index(out)
+
+
+def _write_index(out: Path, entries: Mapping[str, dict[str, Any]]) -> None:
+    shards = [entries[name] for name in sorted(entries)]
+    hours = round(sum(e["hours"] for e in shards), 6)
+    index = {"version": 1, "count": sum(e["count"] for e in shards), "hours": hours, "shards": shards}
+    part = out / "index.json.tmp"
+    part.write_text(json.dumps(index, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
+    part.replace(out / "index.json")
+
+
+def _jobs(rows: Iterable[Row], out: Path, config: ShardConfig) -> Iterator[_Job]:
+    """Rows in shards of one corpus and split each, in the order given."""
+    waiting: dict[str, list[Row]] = {}
+    numbers: dict[str, int] = {}
+
+    def job(group: str) -> _Job:
+        number, chunk = numbers.get(group, 0), tuple(waiting.pop(group))
+        numbers[group] = number + 1
+        return _Job(out, f"{group}-{number:06d}.tar", chunk, config, _source_hash(chunk, config))
+
+    for row in rows:
+        group = re.sub(r"[^\w-]+", "_", f"{row.corpus}-{row.split}", flags=re.ASCII)
+        waiting.setdefault(group, []).append(row)
+        if len(waiting[group]) == config.samples_per_shard:
+            yield job(group)
+    for group in list(waiting):
+        yield job(group)
+
+
+def _source_hash(rows: tuple[Row, ...], config: ShardConfig) -> str:
+    """Of everything the bytes of a shard depend on, but not of the folder where the clips lie."""
+    how = [config.format, config.sample_rate, config.max_seconds, config.on_error]
+    what = [{**row_to_dict(r), "audio": re.split(r"[/\\]", r.audio)[-1]} for r in rows]
+    return hashlib.sha256(json.dumps([how, what], sort_keys=True).encode()).hexdigest()
+
+
+def _finished(job: _Job, entry: dict[str, Any] | None) -> bool:
+    path = job.out / job.name
+    if entry is None or not path.is_file() or sha256_of(path) != entry["sha256"]:
+        return False
+    if entry["source"] != job.source:
+        raise ClaraError(f"{path} was written from other rows or settings. Delete it, or write to another folder.")
+    return True
+
+
+def _refuse_leftovers(out: Path, entries: Mapping[str, Any], current: set[str]) -> None:
+    groups = {name.rpartition("-")[0] for name in current}
+    old = sorted(n for n in entries.keys() - current if n.rpartition("-")[0] in groups)
+    if old:
+        raise ClaraError(
+            f"{out} also holds {', '.join(old)} of a former, longer run: its clips would be read twice. "
+            "Delete the folder and write it again."
+        )
+
+
+def _run(jobs: Iterator[_Job], workers: int) -> Iterator[dict[str, Any]]:
+    """Entries of finished shards as they come, in this process or in `workers` spawned ones."""
+    if workers == 1:
+        yield from map(_write_shard, jobs)
+        return
+    pool = ProcessPoolExecutor(workers, mp_context=multiprocessing.get_context("spawn"))
+    running: set[Future] = set()
+    try:
+        for job in jobs:
+            running.add(pool.submit(_write_shard, job))
+            if len(running) > workers:
+                done, running = wait(running, return_when=FIRST_COMPLETED)
+                yield from (f.result() for f in done)
+        while running:
+            done, running = wait(running, return_when=FIRST_COMPLETED)
+            yield from (f.result() for f in done)
+    except BrokenProcessPool as e:
+        raise ClaraError(
+            "A worker process died: out of memory, or the calling script lacks `if __name__ == '__main__':`. "
+            "Run again to go on where it stopped; workers=1 shows the cause."
+        ) from e
+    finally:
+        pool.shutdown(cancel_futures=True)
+
+
+def _write_shard(job: _Job) -> dict[str, Any]:
+    from webdataset import TarWriter  # imports torch, which who only verifies or plans need not wait for
+
+    part, path = job.out / f"{job.name}.tmp", job.out / job.name
+    count, seconds, skipped = 0, 0.0, []
+    with part.open("wb") as file, TarWriter(file, user="", group="", mtime=0, encoder=False) as tar:
+        for i, row in enumerate(job.rows):
+            kept = 0
+            try:
+                for start, data, length in _clips(row, job.config):
+                    key = f"{path.stem}-{i:06d}" + (f"-{kept:04d}" if job.config.max_seconds else "")
+                    meta = json.dumps(meta_from_row(row, length, start), ensure_ascii=False).encode()
+                    tar.write({"__key__": key, job.config.format: data, "json": meta})
+                    kept, count, seconds = kept + 1, count + 1, seconds + length
+            except ClaraError as e:
+                if job.config.on_error == "raise":
+                    raise ClaraError(f"Row {row.audio!r} of {row.corpus}: {e} (on_error=skip leaves such out.)") from e
+                skipped.append(
+                    {"audio": split_audio(row.audio)[1] or Path(row.audio).name, "kept": kept, "why": str(e)}
+                )
+    part.replace(path)
+    return {
+        "name": job.name,
+        "count": count,
+        "hours": round(seconds / 3600, 6),
+        "sha256": sha256_of(path),
+        "source": job.source,
+        "license": sorted({r.license or "not stated" for r in job.rows}),
+        "skipped": skipped,
+    }
+
+
+def meta_from_row(row: Row, seconds: float, start: float = 0.0) -> dict[str, Any]:
+    """The JSON of one sample. `seconds` is its real length, `start` where in the original clip it begins."""
+    meta: dict[str, Any] = {name: list(getattr(row, name)) for name in TEXTS}
+    meta |= {name: getattr(row, name) for name in META}
+    meta |= {"seconds": round(seconds, 4), "original_data": dict(row.original)}
+    return meta if not start else meta | {"start": round(start, 4)}
+
+
+def _clips(row: Row, config: ShardConfig) -> Iterator[tuple[float, bytes, float]]:
+    """(start, encoded bytes, seconds) of each part of one row, in bounded memory."""
+    path, member = split_audio(row.audio)
+    source = path if member is None else _read_member(path, member)
+    rate, window = config.sample_rate, BLOCK
+    if config.max_seconds is None:
+        blocks = (wave for _, wave in stream(source, rate, window=window, hop=window))
+        yield 0.0, *_encode(blocks, config)
+        return
+    total = math.ceil(info(source).seconds * rate) + 2  # resampling may round up: no part of one sample at the end
+    parts = math.ceil(total / max(1, int(config.max_seconds * rate)))
+    window = math.ceil(total / parts) / rate
+    for start, wave in stream(source, rate, window=window, hop=window):
+        yield start, *_encode([wave], config)
+
+
+def _encode(blocks: Iterable[np.ndarray], config: ShardConfig) -> tuple[bytes, float]:
+    container, subtype = FORMATS[config.format]
+    buffer, frames = io.BytesIO(), 0
+    with sf.SoundFile(buffer, "w", config.sample_rate, 1, format=container, subtype=subtype) as file:
+        for wave in blocks:
+            file.write(wave)
+            frames += len(wave)
+    data = buffer.getvalue()
+    return (_without_serial(data) if container == "OGG" else data), frames / config.sample_rate
+
+
+_REVERSED = bytes(int(f"{i:08b}"[::-1], 2) for i in range(256))
+
+
+def _without_serial(data: bytes) -> bytes:
+    """Ogg pages with stream serial 0 in place of the encoder's random one, checksums renewed (RFC 3533, section 6)."""
+    out, at = bytearray(data), 0
+    while at < len(out):
+        segments = out[at + 26]
+        end = at + 27 + segments + sum(out[at + 27 : at + 27 + segments])
+        out[at + 14 : at + 18] = out[at + 22 : at + 26] = bytes(4)
+        # Ogg's CRC-32 is zlib's polynomial with bits in the other order, started from 0 and not inverted
+        crc = zlib.crc32(bytes(out[at:end]).translate(_REVERSED), 0xFFFFFFFF) ^ 0xFFFFFFFF
+        out[at + 22 : at + 26] = int(f"{crc:032b}"[::-1], 2).to_bytes(4, "little")
+        at = end
+    return bytes(out)
+
+
+def _read_member(path: str, member: str) -> bytes:
+    """The bytes of one member of an uncompressed tar, read where it lies."""
+    file = Path(path)
+    if not file.is_file():
+        raise ClaraError(f"No such tar: {path}.")
+    stat = file.stat()
+    members = _members(path, stat.st_mtime_ns, stat.st_size)
+    if member not in members:
+        raise unknown(f"member of {path}", member, members)
+    offset, size = members[member]
+    with file.open("rb") as handle:
+        handle.seek(offset)
+        return handle.read(size)
+
+
+@lru_cache(maxsize=16)
+def _members(path: str, _mtime: int, _size: int) -> dict[str, tuple[int, int]]:
+    """Offsets and sizes; time and size of the file are arguments so that a changed file is read again."""
+    try:
+        with tarfile.open(path, "r:") as tar:
+            return {m.name: (m.offset_data, m.size) for m in tar if m.isfile()}
+    except (tarfile.TarError, OSError) as e:
+        raise ClaraError(f"{path} cannot be read as an uncompressed tar ({e}).") from e
