@@ -29,8 +29,8 @@ def cached_step(
     chunk: int,
     model: nn.Module,
 ) -> Tensor:
-    """As `plain_step`, with at most `chunk` items of one input in memory at a time. The gradients are equal, dropout
-    included, except that a batch norm sees the statistics of its chunk.
+    """As `plain_step`, with the graph of at most `chunk` items in memory at a time, and equal gradients. Dropout is
+    drawn, and batch norm takes its statistics, chunk by chunk.
 
     Args:
         encoders: one function an input: its tensors, whose first dimension is cut, -> embeddings (n, D).

@@ -49,7 +49,7 @@ MAX_LOG_SCALE = math.log(100.0)
 
 @dataclass(frozen=True)
 class LossConfig:
-    """`kind`: 'multi_positive', 'info_nce' (each clip with its own caption), 'sigmoid' (needs the model's `init_bias`)."""
+    """`kind`: 'multi_positive', 'info_nce' (a clip with its own caption), 'sigmoid' (needs the model's `init_bias`)."""
 
     kind: str = "multi_positive"
 
@@ -57,8 +57,8 @@ class LossConfig:
 @dataclass(frozen=True)
 class TrainConfig:
     """A recipe. `model`: an architecture's name or a whole model config; `init`: a checkpoint to start from, whose
-    config is used where `model` is null. `ema`: decay or null. `grad_cache`: clips a chunk or null. `data.batch_size` is
-    that of all processes together. `threads`: of PyTorch in this process; null = its own choice."""
+    config is used where `model` is null. `ema`: decay or null. `grad_cache`: clips a chunk or null. `data.batch_size`
+    is that of all processes together. `threads`: of PyTorch in this process; null = its own choice."""
 
     data: DataConfig
     steps: int

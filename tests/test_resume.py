@@ -1,0 +1,91 @@
+"""A run that is broken off and goes on equals one that never stopped, to the last digit."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+import torch
+from safetensors.torch import load_file
+from tones import tone_config, write_tones
+
+from clara.audio.augment import SpecAugmentConfig
+from clara.errors import ClaraError
+from clara.train import checkpoint
+from clara.train import trainer as trainer_module
+from clara.train.trainer import TrainConfig, run
+
+HARD = {"precision": "bf16", "spec_augment": SpecAugmentConfig(), "grad_cache": 5}
+
+
+@pytest.fixture(scope="module")
+def shard(tmp_path_factory: pytest.TempPathFactory) -> str:
+    return write_tones(tmp_path_factory.mktemp("tones") / "tones-0.tar")
+
+
+def lines(out: Path) -> list[tuple[int, float, float, float]]:
+    rows = [json.loads(line) for line in (out / "metrics.jsonl").read_text().splitlines()]
+    return [(r["step"], r["loss"], r["lr"], r["grad_norm"]) for r in rows]
+
+
+def run_until(config: TrainConfig, step: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Run, with a SIGTERM as batch `step` arrives."""
+    make = trainer_module.make_loader
+
+    def stopping(*args: object, **kwargs: object) -> Iterator:
+        for k, batch in enumerate(make(*args, **kwargs), kwargs["first_step"]):
+            if k == step:
+                os.kill(os.getpid(), signal.SIGTERM)
+            yield batch
+
+    with monkeypatch.context() as patch:
+        patch.setattr(trainer_module, "make_loader", stopping)
+        with pytest.raises(SystemExit):
+            run(config)
+
+
+@pytest.mark.parametrize("changes", [{}, HARD], ids=["fp32", "bf16+spec_augment+grad_cache"])
+def test_resumed_equals_unbroken(shard: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, changes: dict) -> None:
+    run(tone_config(shard, tmp_path / "whole", **changes))
+    config = tone_config(shard, tmp_path / "broken", **changes)
+    run_until(config, 3, monkeypatch)
+    torch.manual_seed(99)  # another process's generators
+    run_until(config, 7, monkeypatch)
+    run(config)
+    assert lines(tmp_path / "broken") == lines(tmp_path / "whole")
+    for name in ("model", "ema", "optimizer"):
+        a, b = (load_file(tmp_path / run / "step-10" / f"{name}.safetensors") for run in ("whole", "broken"))
+        assert a.keys() == b.keys()
+        assert [n for n in a if not torch.equal(a[n], b[n])] == []
+
+
+def test_a_torn_checkpoint_is_passed_over(shard: str, tmp_path: Path) -> None:
+    config = tone_config(shard, tmp_path)
+    run(config)
+    whole = lines(tmp_path)
+    torn = tmp_path / "step-10" / "model.safetensors"
+    torn.write_bytes(torn.read_bytes()[:-100])
+    (tmp_path / ".step-11.part").mkdir()  # a crash while writing
+    assert checkpoint.newest(tmp_path) == tmp_path / "step-8"
+    run(config)
+    assert lines(tmp_path) == whole
+    assert checkpoint.newest(tmp_path) == tmp_path / "step-10"
+
+
+def test_a_finished_run_makes_no_more_steps_and_a_longer_one_goes_on(shard: str, tmp_path: Path) -> None:
+    run(tone_config(shard, tmp_path, steps=3))
+    assert len(lines(tmp_path)) == 3
+    run(tone_config(shard, tmp_path, steps=3))
+    assert len(lines(tmp_path)) == 3
+    run(tone_config(shard, tmp_path, steps=5))
+    assert [row[0] for row in lines(tmp_path)] == [1, 2, 3, 4, 5]
+
+
+def test_another_recipe_in_the_same_folder_is_refused(shard: str, tmp_path: Path) -> None:
+    run(tone_config(shard, tmp_path, steps=1))
+    with pytest.raises(ClaraError, match=r"seed was 0, is 1.*another `out`"):
+        run(tone_config(shard, tmp_path, steps=2, seed=1))
