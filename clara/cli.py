@@ -1,4 +1,4 @@
-"""The `clara` command: thin verbs over the library. An error a user can cause is one line on stderr and exit status 2."""
+"""The `clara` command: thin verbs over the library. A user's mistake is one line on stderr and exit status 2."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ app = typer.Typer(
     no_args_is_help=True,
     add_completion=False,
     pretty_exceptions_enable=False,
-    help="Audio–text dual encoders.",
+    help="Audio–text models.",
 )
 
 Sources = Annotated[list[str], typer.Argument(help="Audio files and folders.", show_default=False)]
@@ -98,7 +98,7 @@ def languages() -> None:
 
     for code in codes():
         language = load_language(code)
-        typer.echo(f"{code}  {language.english_name:<12} {language.name:<14} {' '.join(language.terms)}")
+        typer.echo(f"{code}  {language.english_name:<12} {language.name:<17} {' '.join(language.terms)}")
 
 
 @app.command()
@@ -193,9 +193,8 @@ def retrieve(
         found.save(save)
     hits = found.query(zoo, audio=query, top=top) if like else found.query(zoo, text=query, top=top)
     if as_json:
-        typer.echo(
-            json.dumps([{"file": h.path, "score": round(h.score, 4)} for h in hits], ensure_ascii=False, indent=1)
-        )
+        records = [{"file": h.path, "score": round(h.score, 4)} for h in hits]
+        typer.echo(json.dumps(records, ensure_ascii=False, indent=1))
         return
     for h in hits:
         typer.echo(f"{h.score:+.3f}  {h.path}")
