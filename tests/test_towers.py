@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from typing import Any
 
 import pytest
@@ -86,7 +87,7 @@ def test_clip_alone_in_a_batch_and_beside_longer_ones(model: DualEncoder) -> Non
 
 @torch.no_grad()
 def test_what_the_padding_holds_reaches_nothing(model: DualEncoder) -> None:
-    x_BNF, mask_BN = features(model, [SHORT, SECONDS])
+    x_BNF, mask_BN = features(model, [SHORT, SECONDS, 0.001])
     expected = model.audio(x_BNF, mask_BN)
     x_BNF[~mask_BN] = 1e3
     torch.testing.assert_close(model.audio(x_BNF, mask_BN), expected, **EXACT)
@@ -148,6 +149,15 @@ def test_text_alone_in_a_batch_and_beside_longer_ones(model: DualEncoder) -> Non
     torch.testing.assert_close(model.text(ids_BL[:1, :5], mask_BL[:1, :5]), t_BW[:1], **EXACT)
     torch.testing.assert_close(model.text(ids_BL.masked_fill(~mask_BL, 9), mask_BL), t_BW, **EXACT)
     assert (t_BW[0] - t_BW[1]).abs().max() > 1e-4
+
+
+@pytest.mark.parametrize("name", ["test-timm", "test-timm-vit", "test-whisper", "test-wavlm"])
+@torch.no_grad()
+def test_only_real_frames_are_pooled(name: str) -> None:
+    tower, (x_BNF, mask_BN) = (model := make(name)).audio, features(model, [SHORT, SECONDS])
+    frames_BNW, keep_BN1 = tower(x_BNF, mask_BN, pool=False), tower.frame_mask(mask_BN)[..., None]
+    expected = (frames_BNW * keep_BN1).sum(1) / keep_BN1.sum(1)
+    torch.testing.assert_close(tower(x_BNF, mask_BN), expected, **EXACT)
 
 
 def test_too_many_tokens_are_refused(model: DualEncoder) -> None:
@@ -219,7 +229,7 @@ def test_local_folder_starts_from_its_weights_and_saves_without_it(name: str, tm
     own, theirs = tower.encoder.model.state_dict(), foreign.state_dict()
     matched = [k for k in own if torch.equal(own[k], theirs.get(k, theirs.get(f"encoder.{k}", torch.empty(0))))]
     assert sorted(own) == sorted(matched)
-    saved = tower.resolved(spec)
+    saved = DualEncoder(dataclasses.replace(arch_config(name), audio=spec)).config.audio  # what a checkpoint stores
     assert "name" not in saved.options
     AUDIO_TOWERS.create(saved).load_state_dict(tower.state_dict(), strict=True)
 
@@ -239,7 +249,8 @@ def test_local_text_folder(pooling: str, tmp_path: Any) -> None:
         mean = (out.last_hidden_state * mask_BL[..., None]).sum(1) / mask_BL.sum(1, keepdim=True)
         expected = {"mean": mean, "cls": out.last_hidden_state[:, 0], "pooler": out.pooler_output}[pooling]
         torch.testing.assert_close(tower(ids_BL, mask_BL), expected, **EXACT)
-    saved = tower.resolved(spec)
+    config = dataclasses.replace(arch_config("test-conv"), text=spec)
+    saved = DualEncoder(config).config.text  # what a checkpoint stores
     assert "name" not in saved.options
     TEXT_TOWERS.create(saved).load_state_dict(tower.state_dict(), strict=True)
 

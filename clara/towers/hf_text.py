@@ -59,8 +59,6 @@ class HFTextTower(TextTower):
         longest = self.encoder.context_length
         if longest and ids_BL.shape[1] > longest:
             raise ClaraError(f"{ids_BL.shape[1]} tokens, the text tower holds {longest}: truncate them.")
-        # positions are counted from the padding id in RoBERTa's kin, so padding must carry the model's own
-        ids_BL = ids_BL.masked_fill(~mask_BL, self.hf_config.pad_token_id)
         attend_BL = mask_BL.long()
         out = self.encoder.transformer(input_ids=ids_BL, attention_mask=attend_BL)
         return self.encoder.pooler(out, attend_BL) if pool else out.last_hidden_state
