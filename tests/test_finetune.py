@@ -1,0 +1,74 @@
+"""A table of twenty clips and one call."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+import soundfile as sf
+from tones import tone, tone_config, write_tones
+
+import clara
+from clara.errors import ClaraError
+from clara.train.finetune import finetune, read_rows
+from clara.train.trainer import run
+
+NEW = {"a mouse squeaks": 3000, "a cow": 250}
+QUICK = ("data.workers=0", "threads=1", "device=cpu", "precision=fp32", "data.augment=null", "optim.lr=0.003")
+
+
+@pytest.fixture(scope="module")
+def base(tmp_path_factory: pytest.TempPathFactory) -> str:
+    """A tiny checkpoint that knows the four tones of `tones`."""
+    root = tmp_path_factory.mktemp("base")
+    return f"dir:{run(tone_config(write_tones(root / 'tones-0.tar'), root / 'out'))}"
+
+
+def write_table(folder: Path, texts: dict[str, float], clips: int) -> Path:
+    lines = ["audio,text,split"]
+    for i in range(clips):
+        text, frequency = list(texts.items())[i % len(texts)]
+        sf.write(folder / f"{i}.wav", tone(frequency * (1 + 0.005 * i)), 16000)
+        lines.append(f"{i}.wav,{text},{'train' if i < 20 else 'test'}")
+    path = folder / "my clips.csv"
+    path.write_text("\n".join(lines) + "\n")
+    return path
+
+
+def test_twenty_clips_suffice_and_the_same_call_goes_on(base: str, tmp_path: Path) -> None:
+    table = write_table(tmp_path, NEW, 24)
+    folder = finetune(table, base, tmp_path / "out", QUICK)
+    zoo = clara.load(f"dir:{folder}")
+    clips = [tmp_path / f"{i}.wav" for i in range(20, 24)]  # never trained on
+    best = (zoo.embed_audio(clips) @ zoo.embed_text(list(NEW)).T).argmax(1)
+    assert best.tolist() == [0, 1, 0, 1]
+    finetune(table, base, tmp_path / "out", (*QUICK, "steps=61"))
+    assert (tmp_path / "out" / "step-61").is_dir()
+
+
+def test_several_captions_of_one_clip_and_labels_by_task(tmp_path: Path) -> None:
+    for name in "abc":
+        sf.write(tmp_path / f"{name}.wav", tone(300), 16000)
+    table = tmp_path / "t.csv"
+    table.write_text("audio,text,emotion,label,task\na.wav,one,,,\na.wav,two,,,\nb.wav,,anger,,\nc.wav,,,blue_whale,\n")
+    rows = read_rows(table)
+    assert [r.text for r in rows] == [("one", "two"), (), ("blue whale",)]
+    assert rows[1].emotion == "anger"
+
+
+@pytest.mark.parametrize(
+    ("table", "message"),
+    [
+        ("file,text\na.wav,x\n", "no column audio"),
+        ("audio,text\na.wav,\n", r"t.csv:2: no 'text'"),
+        ("audio,text\na.wav,x\nb.wav,y\n", r"1 of 2 files are missing: .*b\.wav"),
+        ("audio,emotion\na.wav,angr\n", r"t\.csv:2.*Did you mean 'anger'"),
+        ("audio,text,split\na.wav,x,dev\n", "Unknown split"),
+        ("audio,text\na.wav,x\n", "1 clips of split 'train'"),
+    ],
+)
+def test_a_mistake_in_the_table_is_named(tmp_path: Path, table: str, message: str) -> None:
+    sf.write(tmp_path / "a.wav", tone(300), 16000)
+    (tmp_path / "t.csv").write_text(table)
+    with pytest.raises(ClaraError, match=message):
+        finetune(tmp_path / "t.csv", "test-conv", tmp_path / "out")
