@@ -235,8 +235,9 @@ class TrainBatches(Dataset):
             clip["partner"], clip["compose"] = partner, is_sound
             if is_sound:
                 facts = facts | {f for f in partner.facts if f[0] in SOUND_TASKS}
-        own = self.captioner.own(entry.meta if clip["partner"] is None else {}, facts, rng)
-        if own is None and clip["partner"] is None and entry.meta["text"] and not entry.facts:
+        composed = clip["partner"] is not None and is_sound
+        own = self.captioner.own({} if composed else entry.meta, facts, rng)
+        if own is None and not entry.facts:  # nothing else could be said of this clip
             texts = entry.meta["text"]
             text = texts[rng.integers(len(texts))]
             own = Caption(text, frozenset({("text", text)}))

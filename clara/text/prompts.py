@@ -119,6 +119,8 @@ def prompts(
         labels: keys of the task ("anger", "dog"), the same in every language.
         templates: instead of the language's own; each needs {} (or {adj}, {noun}, {adv} for emotions).
     """
+    if task not in TASKS:
+        raise unknown("task", task, TASKS)
     lines = load_language(language).templates[task] if templates is None else templates
     for line in lines:
         if not slots(line):

@@ -1,0 +1,75 @@
+"""Captions claim facts; a claim is true, false or undecided of a clip."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from clara.errors import ClaraError
+from clara.text.captions import Caption, CaptionConfig, Captioner, facts_of, join, judge, open_tasks, verbalize
+
+ANGRY_POLE = facts_of({"emotion": "anger", "language": "pl", "gender": "male", "task": "emotion"})
+DOG = facts_of({"label": "dog", "task": "sound"})
+INVENTORY = ANGRY_POLE | {("emotion", "fear")}
+
+
+def verdict(caption: set, clip: frozenset) -> int:
+    return judge(frozenset(caption), clip, INVENTORY, open_tasks(clip))
+
+
+def test_facts_of_labels() -> None:
+    assert ANGRY_POLE == {("emotion", "anger"), ("language", "pl"), ("speaker", "male")}
+    assert facts_of({"label": "zero", "task": "word", "language": "ar"}) == {("word", "ar:zero"), ("language", "ar")}
+    assert facts_of({"text": ["rain"]}) == frozenset()
+
+
+def test_a_claim_is_true_false_or_undecided() -> None:
+    assert verdict({("emotion", "anger")}, ANGRY_POLE) == 1
+    assert verdict({("emotion", "anger"), ("language", "pl")}, ANGRY_POLE) == 1
+    assert verdict({("emotion", "fear")}, ANGRY_POLE) == -1
+    assert verdict({("emotion", "surprise")}, ANGRY_POLE) == 0  # the corpus holds none: it cannot say
+    assert verdict({("arousal", "high")}, ANGRY_POLE) == 0  # never labelled
+    assert verdict({("arousal", "high"), ("language", "de")}, ANGRY_POLE) == -1  # one part is false
+    assert verdict({("sound", "dog")}, ANGRY_POLE) == -1
+    assert verdict({("emotion", "anger")}, DOG) == -1
+    assert verdict({("sound", "dog")}, DOG | {("sound", "rain")}) == 1
+    assert verdict({("sound", "dog"), ("sound", "rain")}, DOG) == -1
+    assert verdict({("sound", "dog")}, frozenset({("text", "a kennel")})) == 0
+
+
+def test_captions_are_a_function_of_the_generator() -> None:
+    captioner = Captioner(CaptionConfig(languages=("en", "de")), {"x": INVENTORY})
+    drawn = [captioner.batch([ANGRY_POLE], {"x"}, np.random.default_rng(3)) for _ in range(2)]
+    assert drawn[0] == drawn[1]
+    assert {f for c in drawn[0] for f in c.facts} == INVENTORY  # the bank adds fear, which no clip of the batch has
+
+
+def test_the_texts_of_a_sample_are_drawn_by_their_probabilities() -> None:
+    meta = {"text": ["original"], "text_augmented": ["augmented"], "visual_captions": ["seen"]}
+    for kind, text in (("original", "original"), ("augmented", "augmented"), ("visual", "seen")):
+        config = CaptionConfig(**{"original": 0.0, "augmented": 0.0, "visual": 0.0, "joint": 0.0, kind: 1.0})
+        assert Captioner(config, {}).own(meta, DOG, np.random.default_rng(0)) == Caption(text, frozenset({("text", text)}))
+    nothing = CaptionConfig(original=0.0, augmented=0.0, visual=0.0, joint=0.0)
+    assert Captioner(nothing, {}).own(meta, DOG, np.random.default_rng(0)) is None
+
+
+def test_attributes_are_dropped_unless_they_are_all_there_is() -> None:
+    captioner = Captioner(CaptionConfig(attributes=0.0), {})
+    assert captioner.heard(ANGRY_POLE, np.random.default_rng(0)) == {("emotion", "anger")}
+    only_language = frozenset({("language", "yo")})
+    assert captioner.heard(only_language, np.random.default_rng(0)) == only_language
+
+
+def test_two_sounds_are_joined_in_one_sentence() -> None:
+    text = join({("sound", "dog"), ("sound", "rain")}, "en", np.random.default_rng(0))
+    assert "rain" in text and ("dog" in text or "bark" in text)
+
+
+def test_words_are_written_as_they_are_spoken() -> None:
+    assert "أمام" in verbalize(("word", "ar:forward"), "en", np.random.default_rng(0))
+    assert "į apačią" in verbalize(("word", "lt:į_apačią"), "de", np.random.default_rng(0))
+
+
+def test_unknown_caption_language_fails_at_once() -> None:
+    with pytest.raises(ClaraError, match="'xx'"):
+        Captioner(CaptionConfig(languages=("xx",)), {})

@@ -1,0 +1,131 @@
+"""Shards -> batches: pure functions of (seed, step), balanced, split over processes without loss."""
+
+from __future__ import annotations
+
+import dataclasses
+import io
+import json
+from collections import Counter
+from pathlib import Path
+
+import numpy as np
+import pytest
+import soundfile as sf
+import torch
+import webdataset
+
+from clara.config import Spec
+from clara.data.loader import Batch, DataConfig, MixConfig, SamplingConfig, TrainBatches, make_loader, scan, scan_tar
+from clara.errors import ClaraError
+from clara.text.captions import CaptionConfig
+from clara.text.tokenizer import build_tokenizer
+
+SOUNDS = ("dog", "rain", "siren")
+
+
+def write(path: Path, corpus: str, metas: list[dict], suffix: str = "flac") -> None:
+    rng = np.random.default_rng(len(corpus))
+    with webdataset.TarWriter(str(path)) as tar:
+        for i, meta in enumerate(metas):
+            data = io.BytesIO()
+            sf.write(data, rng.uniform(-0.3, 0.3, rng.integers(3000, 16000)).astype("float32"), 16000, format=suffix)
+            body = {"corpus": corpus, "split": "train", "seconds": 0.6, **meta}
+            tar.write({"__key__": f"{corpus}{i}", suffix: data.getvalue(), "json": json.dumps(body).encode()})
+
+
+@pytest.fixture
+def shards(tmp_path: Path) -> str:
+    write(tmp_path / "a.tar", "speech", [
+        {"emotion": e, "language": "pl", "task": "emotion"} for e in ["anger"] * 30 + ["fear"] * 2
+    ])  # fmt: skip
+    write(tmp_path / "b.tar", "sounds", [{"label": s, "task": "sound"} for s in SOUNDS for _ in range(2)])
+    write(tmp_path / "c.tar", "free", [{"text": "a door falls shut"}, {"text": ["steps", "someone walks"]}], "ogg")
+    return str(tmp_path / "*.tar")
+
+
+def batches(shards: str, rank: int = 0, world: int = 1, **changes: object) -> TrainBatches:
+    config = DataConfig(**{"shards": (shards,), "batch_size": 8, "workers": 0, "crop_seconds": 0.5, **changes})
+    return TrainBatches(config, build_tokenizer(Spec("sentencepiece")), 16000, 0, (rank, world))
+
+
+def same(a: Batch, b: Batch) -> bool:
+    pairs = ((getattr(a, f.name), getattr(b, f.name)) for f in dataclasses.fields(Batch))
+    return all(x.equal(y) if isinstance(x, torch.Tensor) else x == y for x, y in pairs)
+
+
+def test_a_batch_depends_on_seed_and_step_alone(shards: str) -> None:
+    first, again = batches(shards), batches(shards)
+    assert same(first[5], again[5])
+    assert not same(first[5], first[6])
+
+
+def test_resuming_gives_the_batches_that_were_left(shards: str) -> None:
+    config = DataConfig(shards=(shards,), batch_size=4, workers=1, crop_seconds=0.5)
+    tokenizer = build_tokenizer(Spec("sentencepiece"))
+    whole = list(make_loader(config, tokenizer, 16000, seed=1, steps=4))
+    rest = list(make_loader(config, tokenizer, 16000, seed=1, first_step=2, steps=4))
+    assert len(rest) == 2 and same(whole[2], rest[0]) and same(whole[3], rest[1])
+
+
+def test_two_processes_hold_the_two_halves_of_the_global_batch(shards: str) -> None:
+    one = batches(shards)[3]
+    left, right = batches(shards, 0, 2)[3], batches(shards, 1, 2)[3]
+    assert left.keys + right.keys == one.keys
+    assert (left.texts + right.texts)[: len(one.texts)] == one.texts and len(left.texts) == len(right.texts)
+    assert left.positive_BU.equal(right.positive_BU)
+    assert left.positive_BU[:, : len(one.texts)].equal(one.positive_BU)
+    padding = left.positive_BU[:, len(one.texts) :]
+    assert not padding.any() and left.ignore_BU[:, len(one.texts) :].all()
+    with pytest.raises(ClaraError, match="multiple"):
+        batches(shards, 0, 3)
+
+
+def test_every_clip_has_a_true_caption_and_it_is_its_own(shards: str) -> None:
+    source = batches(shards)
+    for step in range(5):
+        batch = source[step]
+        assert batch.positive_BU.any(1).all()
+        assert not (batch.positive_BU & batch.ignore_BU).any()
+        rows = torch.arange(len(batch.keys))
+        assert batch.positive_BU[rows, batch.text_index_B].all()
+        assert batch.wave_BT.shape[1] <= 8000 and batch.wave_BT.isfinite().all()
+
+
+def test_classes_are_balanced_within_a_corpus(shards: str) -> None:
+    source = batches(shards, sampling=SamplingConfig(corpora={"speech": 1.0}))
+    drawn = Counter(source.entries[i].meta["emotion"] for step in range(100) for i in source.plan.batch(step))
+    assert 0.4 < drawn["fear"] / drawn.total() < 0.6  # 2 clips against 30
+
+
+def test_buckets_hold_the_same_clips_sorted_by_length(shards: str) -> None:
+    plan = batches(shards, bucket=4).plan
+    lengths = [np.mean([plan.entries[i].meta["seconds"] for i in plan.batch(k)]) for k in range(4)]
+    assert len(lengths) == 4 and sorted(plan.batch(0)) != sorted(plan.batch(1))
+
+
+def test_composed_clips_are_captioned_with_both_sounds(shards: str) -> None:
+    source = batches(
+        shards, sampling=SamplingConfig(corpora={"sounds": 1.0}), mix=MixConfig(compose=1.0),
+        captions=CaptionConfig(languages=("en",), composed=1.0),
+    )  # fmt: skip
+    clips = [source._clip(i, np.random.default_rng(k)) for k, i in enumerate(source.plan.batch(0))]
+    both = [c for c in clips if len(c["facts"]) == 2]
+    assert both and all(c["own"].facts == c["facts"] for c in both)
+
+
+def test_what_cannot_be_trained_on_is_said(tmp_path: Path, shards: str) -> None:
+    with pytest.raises(ClaraError, match="No shards match"):
+        batches(str(tmp_path / "none-*.tar"))
+    with pytest.raises(ClaraError, match="splits"):
+        batches(shards, splits=("test",))
+    with pytest.raises(ClaraError, match=r"names \['speach'\]"):
+        batches(shards, sampling=SamplingConfig(corpora={"speach": 1.0}))
+    broken = tmp_path / "a.tar"
+    broken.write_bytes(broken.read_bytes()[:5000])
+    with pytest.raises(ClaraError, match="--verify"):
+        scan(DataConfig(shards=(str(broken),), batch_size=2))
+
+
+def test_text_may_be_a_string_or_a_list(tmp_path: Path, shards: str) -> None:
+    texts = [e.meta["text"] for e in scan_tar(str(tmp_path / "c.tar"))]
+    assert texts == [["a door falls shut"], ["steps", "someone walks"]]
