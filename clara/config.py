@@ -175,7 +175,7 @@ def _convert(hint: Any, value: Any, where: str) -> Any:
         return {k: _convert(args[1], v, f"{where}.{k}") for k, v in value.items()}
     if hint is float and isinstance(value, int) and not isinstance(value, bool):
         return float(value)
-    plain = hint if isinstance(hint, type) else None
+    plain = hint if origin is None and isinstance(hint, type) else None
     if plain and isinstance(value, plain) and not (plain is int and isinstance(value, bool)):
         return value
     tip = " (YAML reads 1e-4 as text: write 1.0e-4)" if hint is float and isinstance(value, str) else ""
