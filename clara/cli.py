@@ -207,9 +207,11 @@ def shards(
     corpus: Annotated[str | None, typer.Option(help="A corpus by name, or the path of its .py file.")] = None,
     data: Annotated[Path | None, typer.Option(help="Folder of the corpus in its official layout.")] = None,
     verify: Annotated[bool, typer.Option("--verify", help="Check shards: truncation, decoding, keys.")] = False,
-    audio_format: Annotated[str, typer.Option("--format", help="flac, opus or wav.")] = "flac",
+    audio_format: Annotated[str, typer.Option("--format", help="flac, opus, ogg or wav.")] = "flac",
     sample_rate: Annotated[int, typer.Option(help="Hz.")] = 16000,
-    samples: Annotated[int, typer.Option(help="Clips a shard.")] = 2000,
+    samples: Annotated[int, typer.Option(help="Clips a shard.")] = 512,
+    max_seconds: Annotated[float | None, typer.Option(help="Cut longer clips into equal parts.")] = None,
+    skip_broken: Annotated[bool, typer.Option("--skip-broken", help="Leave out what cannot be read.")] = False,
     workers: Annotated[int, typer.Option(help="Processes.")] = 2,
 ) -> None:
     """Write webdataset shards from a manifest or a corpus (resumable), or verify them."""
@@ -225,9 +227,9 @@ def shards(
     if (manifest is None) == (corpus is None) or (corpus is None) != (data is None):
         raise ClaraError("Give --manifest ROWS.jsonl, or --corpus NAME with --data FOLDER, or --verify.")
     rows = read_manifest(manifest) if manifest is not None else rows_from_corpus(corpus, data)
-    config = ShardConfig(samples_per_shard=samples, format=audio_format, sample_rate=sample_rate, workers=workers)
-    write_shards(rows, out, config)
-    typer.echo(f"{out / 'index.json'}")
+    on_error = "skip" if skip_broken else "raise"
+    index = write_shards(rows, out, ShardConfig(samples, audio_format, sample_rate, workers, max_seconds, on_error))
+    typer.echo(f"{out / 'index.json'}: {index['count']} clips, {index['hours']:.2f} h, {len(index['shards'])} shards")
 
 
 @app.command()
@@ -240,7 +242,7 @@ def train(recipe: Annotated[str, typer.Argument(help="A recipe's path or name.")
 
 @app.command()
 def finetune(
-    csv: Annotated[Path, typer.Argument(help="Table of clips: path, and label or text.")],
+    csv: Annotated[Path, typer.Argument(help="Table of clips: column audio, and text, label or emotion.")],
     out: Annotated[Path, typer.Option("--out", "-o", help="Folder of the run.")] = Path("runs/finetune"),
     model: Model = DEFAULT_MODEL,
     settings: Settings = [],  # noqa: B006
@@ -260,9 +262,10 @@ def evaluate(
     settings: Settings = [],  # noqa: B006
 ) -> None:
     """Evaluate a checkpoint by a recipe; results are JSON with the command, the hash and the prompts."""
+    path = _recipe("eval", recipe)
     from clara.eval.runner import run
 
-    run(_recipe("eval", recipe), model, data, out, settings)
+    run(path, model, data, out, settings)
 
 
 @app.command()

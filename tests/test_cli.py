@@ -1,0 +1,167 @@
+"""The command line: every verb does what the library does; a user's mistake is one line and exit status 2."""
+
+from __future__ import annotations
+
+import json
+import re
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+import soundfile as sf
+import torch
+from tiny import save_tiny
+from typer.testing import CliRunner, Result
+
+import clara
+from clara.cli import app
+
+BASE = Path(clara.__file__).parent / "checkpoints" / "clara-small.base"
+
+
+@pytest.fixture(scope="module")
+def model(tmp_path_factory: pytest.TempPathFactory) -> str:
+    return f"dir:{save_tiny(tmp_path_factory.mktemp('cli'))}"
+
+
+@pytest.fixture
+def clips(tmp_path: Path) -> Path:
+    folder = tmp_path / "clips"
+    folder.mkdir()
+    t = np.arange(12000) / 16000
+    for hz in (100, 400, 1600):
+        sf.write(folder / f"{hz}.wav", 0.3 * np.sin(2 * np.pi * hz * t * (1 + t)), 16000)
+    return folder
+
+
+def call(*arguments: object) -> Result:
+    return CliRunner().invoke(app, [str(a) for a in arguments])
+
+
+def done(*arguments: object) -> str:
+    result = call(*arguments)
+    assert result.exit_code == 0, result.output
+    return result.stdout
+
+
+def refused(*arguments: object) -> str:
+    result = call(*arguments)
+    assert result.exit_code == 2, result.output
+    assert result.stdout == ""
+    assert len(result.stderr.splitlines()) == 1 and result.stderr.startswith("clara: ")
+    return result.stderr
+
+
+def test_list_show_languages(model: str) -> None:
+    assert "clara-small.base" in done("list") and "test-conv" not in done("list")
+    assert done("list", "*.base").startswith("clara-small.base")
+    assert "kind: conv" in done("show", "clara-small")
+    shown = done("show", model)
+    assert "kind: sentencepiece" in shown and "Random weights, for tests." in shown
+    assert "de  German" in done("languages")
+
+
+def test_embed(model: str, clips: Path, tmp_path: Path) -> None:
+    assert "3 clips" in done("embed", clips, "--out", tmp_path / "new" / "x.npz", "-m", model)
+    saved = np.load(tmp_path / "new" / "x.npz", allow_pickle=False)
+    zoo = clara.load(model, "cpu")
+    torch.testing.assert_close(torch.from_numpy(saved["audio"]), zoo.embed_audio(clips))
+    assert saved["paths"].tolist() == [str(clips / n) for n in ("100.wav", "1600.wav", "400.wav")]
+    assert str(saved["sha256"]) == zoo.sha256 and str(saved["model"]) == model
+
+
+def test_classify(model: str, clips: Path) -> None:
+    one = clips / "100.wav"
+    text = done("classify", one, "--task", "emotion", "--language", "de", "-m", model, "--top", 9)
+    assert text.startswith(str(one)) and all(name in text for name in ("Wut", "Freude", "Angst"))
+    own = ("--labels", "a dog, rain", "--template", "the sound of {}", "--template", "{}", "-m", model)
+    records = json.loads(done("classify", clips, *own, "--json"))
+    zoo = clara.load(model, "cpu")
+    predictions = clara.Classifier(zoo, ["a dog", "rain"], templates=["the sound of {}", "{}"])(clips)
+    assert [r["top"][0]["label"] for r in records] == [p.label for p in predictions]
+    assert [r["top"][0]["score"] for r in records] == pytest.approx([p.score for p in predictions], abs=1e-4)
+    assert all(r["calibrated"] for r in json.loads(done("classify", one, *own, "--calibrate", clips, "--json")))
+    assert "(calibrated)" in done("classify", one, *own, "--calibrate", clips)
+
+
+def test_classify_windows(model: str, tmp_path: Path) -> None:
+    path = tmp_path / "long.wav"
+    sf.write(path, 0.1 * np.random.randn(16000 * 5), 16000)
+    records = json.loads(done("classify", path, "--labels", "a,b", "--windows", "--json", "-m", model))
+    assert [(r["start"], r["end"]) for r in records] == [(0, 2), (2, 4), (4, 5)]
+    assert "4.0–5.0 s" in done("classify", path, "--labels", "a,b", "--windows", "-m", model)
+
+
+def test_retrieve(model: str, clips: Path, tmp_path: Path) -> None:
+    first = done("retrieve", clips / "400.wav", "--like", "--folder", clips, "--top", 1, "-m", model)
+    assert first.split() == ["+1.000", str(clips / "400.wav")]
+    found = json.loads(done("retrieve", "un son", "--folder", clips, "--save", tmp_path / "i", "-m", model, "--json"))
+    assert len(found) == 3
+    assert json.loads(done("retrieve", "un son", "--index", tmp_path / "i", "-m", model, "--json")) == found
+
+
+def test_mistakes_are_one_line(model: str, clips: Path, tmp_path: Path) -> None:
+    (tmp_path / "text.wav").write_text("no audio")
+    (tmp_path / "bad.yaml").write_text("a: [1\nb: 2\n")
+    assert "Did you mean 'clara-small.base'" in refused("classify", clips, "--task", "emotion", "-m", "clara-smal.base")
+    assert "no weights" in refused("embed", clips, "--out", tmp_path / "x.npz", "-m", "clara-small")
+    assert "No such audio file" in refused("classify", tmp_path / "no.wav", "--task", "emotion", "-m", model)
+    assert "cannot be decoded" in refused("classify", tmp_path / "text.wav", "--task", "emotion", "-m", model)
+    assert "Did you mean 'emotion'" in refused("classify", clips, "--task", "emotions", "-m", model)
+    assert "Unknown language 'xx'" in refused("classify", clips, "--task", "emotion", "--language", "xx", "-m", model)
+    assert "not empty" in refused("classify", clips, "--labels", "a,", "-m", model)
+    assert "task='emotion'" in refused("classify", clips, "-m", model)
+    assert "one of them" in refused("retrieve", "rain", "-m", model)
+    assert "ends in .npz" in refused("embed", clips, "--out", tmp_path / "x.txt", "-m", model)
+    assert "Did you mean 'clara-small'" in refused("show", "clara-smll")
+    assert "Unknown train recipe" in refused("train", "no-such-recipe")
+    assert "is not valid YAML" in refused("train", tmp_path / "bad.yaml")
+    assert "Unknown eval recipe" in refused("eval", "no-such-recipe", "--data", tmp_path)
+    assert "--manifest" in refused("shards", tmp_path / "out")
+    assert "No such manifest" in refused("shards", tmp_path / "out", "--manifest", tmp_path / "none.jsonl")
+
+
+def test_shards(clips: Path, tmp_path: Path) -> None:
+    rows = [{"audio": str(p), "corpus": "sweeps", "text": [p.stem]} for p in sorted(clips.iterdir())]
+    manifest, out = tmp_path / "rows.jsonl", tmp_path / "shards"
+    manifest.write_text("".join(json.dumps(r) + "\n" for r in rows))
+    assert "3 clips" in done("shards", out, "--manifest", manifest, "--format", "wav", "--workers", 1)
+    assert "0 problems" in done("shards", out, "--verify")
+    tar = next(out.glob("*.tar"))
+    tar.write_bytes(tar.read_bytes()[:3000])
+    result = call("shards", out, "--verify")
+    assert result.exit_code == 1 and tar.name in result.stdout
+
+
+def test_an_unknown_option_is_a_usage_error() -> None:
+    assert call("classify", "a.wav", "--lables", "a,b").exit_code == 2
+
+
+def test_ctrl_c_is_130(monkeypatch: pytest.MonkeyPatch, model: str, clips: Path) -> None:
+    def interrupted(*_: object, **__: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("clara.zoo.embedder.Embedder.embed_audio", interrupted)
+    result = call("embed", clips, "--out", "x.npz", "-m", model)
+    assert result.exit_code == 130 and result.stderr == "clara: interrupted\n"
+
+
+def test_light_verbs_are_quick_and_import_no_torch() -> None:
+    code = (
+        "import sys; sys.argv = ['clara', 'list']\nimport clara.cli\ntry: clara.cli.main()\nexcept SystemExit: pass\n"
+    )
+    begun = time.perf_counter()
+    run = subprocess.run(
+        [sys.executable, "-c", f"{code}print('torch' in sys.modules)"], capture_output=True, text=True, timeout=60
+    )
+    assert run.stdout.splitlines()[-1] == "False", run.stderr
+    assert time.perf_counter() - begun < 5
+
+
+@pytest.mark.skipif(not BASE.is_dir(), reason="the trained checkpoint is not in this checkout")
+def test_what_a_user_types_first(clips: Path) -> None:
+    text = done("classify", clips / "100.wav", "--task", "emotion", "--language", "de")
+    assert re.search(r"100\.wav  .+ 0\.\d\d, .+ 0\.\d\d", text)

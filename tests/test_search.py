@@ -1,0 +1,83 @@
+"""The index: the right order, chunks that change nothing, and files that belong together."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+import soundfile as sf
+import torch
+from tiny import tiny_zoo
+from torch.nn.functional import normalize
+
+from clara.apps.search import Index, top_k
+from clara.errors import ClaraError
+from clara.zoo.embedder import Embedder
+
+
+@pytest.fixture(scope="module")
+def zoo(tmp_path_factory: pytest.TempPathFactory) -> Embedder:
+    return tiny_zoo(tmp_path_factory.mktemp("search"))
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    """Five sweeps of different pitch."""
+    clips = tmp_path / "clips"
+    clips.mkdir()
+    t = np.arange(8000) / 16000
+    for hz in (100, 200, 400, 1600, 3200):
+        sf.write(clips / f"{hz}.wav", 0.3 * np.sin(2 * np.pi * hz * t * (1 + t)), 16000)
+    return clips
+
+
+@pytest.mark.parametrize("chunk", [1, 7, 64, 1000])
+def test_chunks_change_nothing(chunk: int) -> None:
+    audio_ND, query_QD = normalize(torch.randn(100, 16), dim=-1), normalize(torch.randn(4, 16), dim=-1)
+    scores, rows = top_k(query_QD, audio_ND, 9, chunk)
+    expected, at = (query_QD @ audio_ND.T).topk(9, dim=1)
+    assert torch.equal(rows, at)
+    torch.testing.assert_close(scores, expected)
+    assert top_k(query_QD, audio_ND, 500, chunk)[1].shape == (4, 100)
+
+
+def test_queries(zoo: Embedder, folder: Path) -> None:
+    index = Index.build(zoo, folder)
+    assert [Path(p).name for p in index.paths] == ["100.wav", "1600.wav", "200.wav", "3200.wav", "400.wav"]
+    hits = index.query(zoo, audio=folder / "400.wav", top=2)
+    assert len(hits) == 2 and hits[0].path.endswith("400.wav") and hits[0].score == pytest.approx(1.0, abs=1e-5)
+    order = (zoo.embed_text(["ein Ton"]) @ index.audio_ND.T)[0].argsort(descending=True).tolist()
+    assert [h.path for h in index.query(zoo, text="ein Ton", top=9)] == [index.paths[i] for i in order]
+
+
+def test_saved_and_loaded(zoo: Embedder, folder: Path, tmp_path: Path) -> None:
+    index = Index.build(zoo, [folder / "100.wav", folder / "200.wav"])
+    for name in ("sub/my.index", "sub/my.index.safetensors", "sub/my.index.json"):
+        index.save(tmp_path / name)
+        again = Index.load(tmp_path / name)
+        assert torch.equal(again.audio_ND, index.audio_ND)
+        assert (again.paths, again.model, again.sha256) == (index.paths, index.model, index.sha256)
+    assert {p.name for p in (tmp_path / "sub").iterdir()} == {"my.index.safetensors", "my.index.json"}
+
+
+def test_what_does_not_fit_is_refused(zoo: Embedder, folder: Path, tmp_path: Path) -> None:
+    index = Index.build(zoo, folder)
+    for arguments in ({}, {"text": "a", "audio": folder / "100.wav"}):
+        with pytest.raises(ClaraError, match="one of them"):
+            index.query(zoo, **arguments)
+    with pytest.raises(ClaraError, match="top=0"):
+        index.query(zoo, text="a", top=0)
+    with pytest.raises(ClaraError, match="build it again, or load that model"):
+        Index(index.audio_ND, index.paths, "other", "0" * 64).query(zoo, text="a")
+    with pytest.raises(ClaraError, match="No index at"):
+        Index.load(tmp_path / "none")
+    index.save(tmp_path / "i")
+    meta = json.loads((tmp_path / "i.json").read_text())
+    (tmp_path / "i.json").write_text(json.dumps({**meta, "paths": meta["paths"][:-1]}))
+    with pytest.raises(ClaraError, match="4 paths and 5 embeddings"):
+        Index.load(tmp_path / "i")
+    (tmp_path / "i.json").write_text("{}")
+    with pytest.raises(ClaraError, match="is damaged"):
+        Index.load(tmp_path / "i")
