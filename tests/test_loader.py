@@ -129,3 +129,7 @@ def test_what_cannot_be_trained_on_is_said(tmp_path: Path, shards: str) -> None:
 def test_text_may_be_a_string_or_a_list(tmp_path: Path, shards: str) -> None:
     texts = [e.meta["text"] for e in scan_tar(str(tmp_path / "c.tar"))]
     assert texts == [["a door falls shut"], ["steps", "someone walks"]]
+
+
+def test_splits_may_be_of_one_corpus(shards: str) -> None:
+    assert {e.meta["corpus"] for e in batches(shards, splits=("sounds:train", "speech:test")).entries} == {"sounds"}

@@ -51,7 +51,8 @@ class MixConfig:
 
 @dataclass(frozen=True)
 class DataConfig:
-    """`shards`: globs of tars; `splits` to use of them (empty = all); `batch_size` is global, over all processes;
+    """`shards`: globs of tars; `splits` to use of them ('train', or 'esc50:train' for one corpus' alone; empty = all);
+    `batch_size` is global, over all processes;
     `bucket`: so many batches are drawn together and sorted by length, so that short clips share a batch (1 = off;
     towers with batch norm want 1: a bucket holds few corpora, and their statistics are not those of evaluation)."""
 
@@ -101,11 +102,11 @@ def scan(config: DataConfig) -> list[Entry]:
     paths = sorted({p for pattern in config.shards for p in glob.glob(pattern)})
     if not paths:
         raise ClaraError(f"No shards match {list(config.shards)}. Write them with `clara shards`.")
-    entries = [e for path in paths for e in scan_tar(path)]
+    entries, wanted = [e for path in paths for e in scan_tar(path)], set(config.splits)
     kept = [
         e
         for e in entries
-        if (not config.splits or e.meta.get("split") in config.splits)
+        if (not config.splits or {str(e.meta.get("split")), f"{e.meta.get('corpus')}:{e.meta.get('split')}"} & wanted)
         and e.meta.get("corpus") not in config.exclude_corpora
         and (e.facts or e.meta.get("text"))
     ]
