@@ -1,0 +1,1 @@
+"""Evaluation: recipes in, figures with their provenance out."""

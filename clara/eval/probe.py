@@ -1,0 +1,181 @@
+"""What little labelled audio adds: class prototypes from a few clips, and a linear probe on frozen embeddings."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch.nn.functional import cross_entropy, normalize
+
+from clara import metrics
+from clara.data.manifest import Row
+from clara.errors import ClaraError, unknown
+from clara.eval.clips import Context, DataSpec, labelled
+from clara.eval.zero_shot import figures_of
+
+METHODS = ("prototype", "probe")
+FOLDS = 3
+MAX_ITERATIONS = 500
+
+
+@dataclass(frozen=True)
+class ProbeConfig:
+    """`shots`: labelled clips a class drawn from `train`, anew for each of `seeds` (null: all of them, once).
+    `methods`: prototype, probe. `l2`: the probe's weight decay; of several, the best in cross-validation over the
+    training speakers is taken."""
+
+    train: DataSpec
+    test: DataSpec
+    task: str
+    shots: int | None = None
+    seeds: int = 10
+    methods: tuple[str, ...] = METHODS
+    l2: tuple[float, ...] = (0.001, 0.01, 0.1)
+
+
+def probe(config: ProbeConfig, context: Context) -> dict[str, Any]:
+    """Score prototypes and linear probes on the test clips.
+
+    Returns:
+        {"clips", "train_clips", "shots", "labels", "methods": {name: {accuracy, accuracy_std, accuracy_95, uar,
+        uar_std, runs}}}: mean and standard deviation over draws; the interval is over test clips.
+
+    Raises:
+        ClaraError: a clip in both sets, a class of the test set without training clips, too few clips for `shots`.
+    """
+    for method in config.methods:
+        if method not in METHODS:
+            raise unknown("method", method, METHODS)
+    train_rows, train_names = labelled(context.rows(config.train), config.task)
+    test_rows, test_names = labelled(context.rows(config.test), config.task)
+    labels = sorted(set(train_names))
+    _check_sets(train_rows, test_rows, test_names, labels)
+    y_N = np.array([labels.index(name) for name in train_names])
+    truth_B = np.array([labels.index(name) for name in test_names])
+    train_ND, test_BD = context.audio(train_rows), context.audio(test_rows)
+    groups = np.array([row.speaker or "" for row in train_rows])
+    runs: dict[str, list[np.ndarray]] = {method: [] for method in config.methods}
+    for i in range(1 if config.shots is None else config.seeds):
+        pick = draw_shots(y_N, config.shots, labels, context.seed + i)
+        x_ND, y = train_ND[pick], torch.from_numpy(y_N[pick])
+        for method in config.methods:
+            if method == "prototype":
+                scores = (test_BD - x_ND.mean(0)) @ prototypes(x_ND, y, len(labels)).T
+            else:
+                l2 = choose_l2(x_ND, y, groups[pick], config.l2, context.seed)
+                scores = fit_probe(x_ND, y, len(labels), l2)(test_BD)
+            runs[method].append(scores.argmax(1).numpy())
+    return {
+        "clips": len(test_rows),
+        "train_clips": len(pick),
+        "shots": config.shots,
+        "labels": labels,
+        "methods": {method: _summary(found, truth_B, labels, context.seed) for method, found in runs.items()},
+    }
+
+
+def _check_sets(train: Sequence[Row], test: Sequence[Row], test_names: Sequence[str], labels: Sequence[str]) -> None:
+    both = {row.audio for row in train} & {row.audio for row in test}
+    if both:
+        raise ClaraError(f"{len(both)} clips are in the training and the test set, first {min(both)}: choose splits.")
+    unseen = sorted(set(test_names) - set(labels))
+    if unseen:
+        raise ClaraError(f"The test set has labels that no training clip has: {unseen[:5]}.")
+
+
+def _summary(found: list[np.ndarray], truth_B: np.ndarray, labels: Sequence[str], seed: int) -> dict[str, Any]:
+    if len(found) == 1:
+        return figures_of(found[0], truth_B, labels, seed)
+    out: dict[str, Any] = {"runs": [{"accuracy": metrics.accuracy(truth_B, p)} for p in found]}
+    for run, predicted in zip(out["runs"], found):
+        run["uar"] = metrics.uar(truth_B, predicted)
+    for name in ("accuracy", "uar"):
+        values = [run[name] for run in out["runs"]]
+        out[name], out[f"{name}_std"] = float(np.mean(values)), float(np.std(values, ddof=1))
+    correct_B = np.mean([p == truth_B for p in found], axis=0)
+    out["accuracy_95"] = metrics.bootstrap_interval(lambda c: float(c.mean()), correct_B, seed=seed)
+    return out
+
+
+def draw_shots(y_N: np.ndarray, shots: int | None, labels: Sequence[str], seed: int) -> np.ndarray:
+    """Indices of `shots` clips of every class, drawn without replacement; all clips for None."""
+    if shots is None:
+        return np.arange(len(y_N))
+    rng, out = np.random.default_rng(seed), []
+    for k, label in enumerate(labels):
+        mine = np.flatnonzero(y_N == k)
+        if not 0 < shots <= len(mine):
+            raise ClaraError(f"shots={shots}: {label!r} has {len(mine)} training clips.")
+        out.append(rng.choice(mine, shots, replace=False))
+    return np.concatenate(out)
+
+
+def prototypes(x_ND: Tensor, y_N: Tensor, classes: int) -> Tensor:
+    """Unit mean vector of each class (K, D), of embeddings less the mean of all (SimpleShot, arXiv:1911.04623)."""
+    x_ND = normalize(x_ND - x_ND.mean(0), dim=-1)
+    return normalize(torch.stack([x_ND[y_N == k].mean(0) for k in range(classes)]), dim=-1)
+
+
+@dataclass(frozen=True)
+class LinearProbe:
+    """A fitted probe: embeddings (B, D) -> logits (B, K), float64."""
+
+    mean_D: Tensor
+    std_D: Tensor
+    weight_KD: Tensor
+    bias_K: Tensor
+
+    def __call__(self, x_BD: Tensor) -> Tensor:
+        return (x_BD.double() - self.mean_D) / self.std_D @ self.weight_KD.T + self.bias_K
+
+
+def fit_probe(x_ND: Tensor, y_N: Tensor, classes: int, l2: float) -> LinearProbe:
+    """Logistic regression on standardised embeddings by LBFGS: mean cross-entropy + l2 / 2 · ‖weight‖² (bias free)."""
+    if l2 <= 0:
+        raise ClaraError(f"l2={l2}: expected above 0; without it separable classes have no solution.")
+    x_ND = x_ND.double()
+    mean_D, std_D = x_ND.mean(0), x_ND.std(0, correction=0).clamp_min(1e-8)
+    x_ND = (x_ND - mean_D) / std_D
+    weight_KD = torch.zeros(classes, x_ND.shape[1], dtype=torch.float64, requires_grad=True)
+    bias_K = torch.zeros(classes, dtype=torch.float64, requires_grad=True)
+    optimizer = torch.optim.LBFGS(
+        [weight_KD, bias_K],
+        max_iter=MAX_ITERATIONS,
+        history_size=20,
+        tolerance_grad=1e-7,
+        tolerance_change=1e-12,
+        line_search_fn="strong_wolfe",
+    )
+
+    def closure() -> Tensor:
+        optimizer.zero_grad()
+        loss = cross_entropy(x_ND @ weight_KD.T + bias_K, y_N) + l2 / 2 * weight_KD.square().sum()
+        loss.backward()
+        return loss
+
+    optimizer.step(closure)
+    return LinearProbe(mean_D, std_D, weight_KD.detach(), bias_K.detach())
+
+
+def choose_l2(x_ND: Tensor, y_N: Tensor, groups_N: np.ndarray, choices: Sequence[float], seed: int) -> float:
+    """The weight decay with the best accuracy on held-out training speakers (fewer than three: held-out clips)."""
+    if not choices:
+        raise ClaraError("l2 is empty: expected at least one weight decay.")
+    if len(choices) == 1:
+        return choices[0]
+    names = np.unique(groups_N)
+    ids_N = np.searchsorted(names, groups_N) if len(names) >= FOLDS else np.arange(len(groups_N))
+    fold_N = np.random.default_rng(seed).permutation(ids_N.max() + 1)[ids_N] % FOLDS
+    classes, correct = int(y_N.max()) + 1, dict.fromkeys(choices, 0)
+    for fold in range(FOLDS):
+        held = torch.from_numpy(fold_N == fold)
+        if held.all() or not held.any():
+            continue
+        for l2 in choices:
+            logits = fit_probe(x_ND[~held], y_N[~held], classes, l2)(x_ND[held])
+            correct[l2] += int((logits.argmax(1) == y_N[held]).sum())
+    return max(choices, key=lambda l2: (correct[l2], l2))

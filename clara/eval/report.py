@@ -1,0 +1,110 @@
+"""Results as files: JSON that says how every figure was made, and a confusion matrix as a picture."""
+
+from __future__ import annotations
+
+import datetime
+import json
+import os
+import platform
+import shlex
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+import clara
+from clara.errors import ClaraError, require
+from clara.eval.clips import AudioTextEmbedder
+
+ANNOTATED = 20  # classes up to which cells carry their number
+
+
+def provenance(zoo: AudioTextEmbedder, seed: int) -> dict[str, Any]:
+    """Command, checkpoint and its sha256, seed, versions, date (UTC)."""
+    import torch
+
+    return {
+        "command": shlex.join([Path(sys.argv[0]).name, *sys.argv[1:]]),
+        "checkpoint": {"name": zoo.name, "sha256": zoo.sha256},
+        "seed": seed,
+        "versions": {
+            "clara": clara.__version__,
+            "python": platform.python_version(),
+            "torch": torch.__version__,
+            "numpy": np.__version__,
+        },
+        "date": datetime.datetime.now(datetime.timezone.utc).isoformat(timespec="seconds"),
+    }
+
+
+def write_json(path: Path, data: Any) -> None:
+    """Write JSON atomically: a reader finds the old file or the new one whole. NaN is an error."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    try:
+        text = json.dumps(data, ensure_ascii=False, indent=1, allow_nan=False)
+    except ValueError as e:
+        raise ClaraError(f"{path}: a figure is NaN or infinite ({e}); nothing was written.") from e
+    part = path.with_name(f"{path.name}.{os.getpid()}.tmp")
+    part.write_text(text + "\n", encoding="utf-8")
+    part.replace(path)
+
+
+def confusion_picture(path: Path, counts_CC: Sequence[Sequence[int]], labels: Sequence[str], title: str) -> None:
+    """Draw a confusion matrix as PNG: row = true class, colour = share of the row; with few classes, the counts too."""
+    require("matplotlib", "demo")
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+    from matplotlib.figure import Figure
+
+    counts = np.asarray(counts_CC)
+    share = counts / np.maximum(1, counts.sum(1, keepdims=True))
+    side = 2.5 + max(0.22 * len(labels), 3.0)
+    figure = Figure(figsize=(side + 0.8, side), dpi=110, layout="constrained")
+    FigureCanvasAgg(figure)
+    axes = figure.add_subplot()
+    image = axes.imshow(share, cmap="Blues", vmin=0, vmax=1)
+    figure.colorbar(image, ax=axes, label="share of the true class", shrink=0.8)
+    size = 9 if len(labels) <= ANNOTATED else 7
+    axes.set_xticks(range(len(labels)), labels, rotation=90, fontsize=size)
+    axes.set_yticks(range(len(labels)), labels, fontsize=size)
+    axes.set(xlabel="predicted", ylabel="true")
+    axes.set_title(title, fontsize=10)
+    if len(labels) <= ANNOTATED:
+        for (i, j), n in np.ndenumerate(counts):
+            if n:
+                axes.text(
+                    j, i, n, ha="center", va="center", fontsize=7, color="white" if share[i, j] > 0.5 else "black"
+                )
+    path.parent.mkdir(parents=True, exist_ok=True)
+    part = path.with_name(f"{path.name}.{os.getpid()}.tmp")
+    figure.savefig(part, format="png")
+    part.replace(path)
+
+
+def headline(result: dict[str, Any]) -> list[str]:
+    """A result's main figures, a line each."""
+    lines, name = [], result["name"]
+    for code, found in result.get("languages", {}).items():
+        if "plain" in found:
+            lines.append(f"{name} [{code}] {_rates(found['plain'])} | calibrated {_rates(found['calibrated'], False)}")
+        else:
+            lines.append(f"{name} [{code}] {_recalls(found)}")
+    if others := result.get("other_languages"):
+        lines.append(f"{name} mean of {len(others['languages'])} other languages: {_rates(others, False)}")
+    for method, found in result.get("methods", {}).items():
+        spread = f" ± {found['accuracy_std']:.3f}" if "accuracy_std" in found else ""
+        lines.append(f"{name} {method}: {_rates(found)}{spread}")
+    if "t2a" in result:
+        lines.append(f"{name} {_recalls(result)}")
+    return lines
+
+
+def _rates(found: dict[str, Any], interval: bool = True) -> str:
+    span = "[{:.3f}, {:.3f}]".format(*found["accuracy_95"]) if interval else ""
+    return f"accuracy {found['accuracy']:.3f}{span} UAR {found['uar']:.3f}"
+
+
+def _recalls(found: dict[str, Any]) -> str:
+    parts = [f"{way.upper()} R@1 {found[way]['R@1']:.3f} R@10 {found[way]['R@10']:.3f}" for way in ("t2a", "a2t")]
+    return ", ".join(parts)
