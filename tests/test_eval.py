@@ -368,6 +368,21 @@ def test_a_fault_of_the_recipe_is_found_before_anything_is_computed(corpus: Path
     assert zoo.clips == 0
 
 
+def test_the_audiocaps_recipe_reads_the_official_layout(tmp_path: Path, tone) -> None:
+    folder = tmp_path / "audiocaps"
+    folder.mkdir()
+    lines = ["audiocap_id,youtube_id,start_time,caption"]
+    for n, label in enumerate(("dog", "cow")):
+        sf.write(folder / f"id{n}.wav", tone(0.3, hz=HZ[label]), RATE)
+        lines += [f"{n}{i},id{n},30,{term('sound', label).names[0]} number {i}" for i in range(5)]
+    (folder / "test.csv").write_text("\n".join(lines) + "\n")
+    (got,) = run(
+        RECIPES / "retrieval-audiocaps.yaml", ToneEmbedder(), tmp_path, tmp_path / "out", log=lambda line: None
+    )
+    assert (got["clips"], got["captions"]) == (2, 10)
+    assert got["t2a"]["R@1"] == got["a2t"]["mAP@10"] == 1.0
+
+
 def test_a_figure_that_is_no_number_is_not_written(tmp_path: Path) -> None:
     report.write_json(tmp_path / "a.json", {"x": 1})
     with pytest.raises(ClaraError, match="NaN"):
