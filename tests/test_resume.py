@@ -37,7 +37,7 @@ def run_until(config: TrainConfig, step: int, monkeypatch: pytest.MonkeyPatch) -
     make = trainer_module.make_loader
 
     def stopping(*args: object, **kwargs: object) -> Iterator:
-        for k, batch in enumerate(make(*args, **kwargs), kwargs["first_step"]):
+        for k, batch in enumerate(make(*args, **kwargs), kwargs["steps"].start):
             if k == step:
                 os.kill(os.getpid(), signal.SIGTERM)
             yield batch

@@ -112,9 +112,27 @@ def test_the_temperature_stops_at_its_ceiling_and_can_come_back(shard: str, tmp_
         assert trainer.model.log_scale.grad.abs() > 0
 
 
+def test_every_step_sets_its_rate_in_every_group(shard: str, tmp_path: Path) -> None:
+    config = tone_config(shard, tmp_path, optim=OptimConfig(lr=0.01, warmup_steps=4, text_lr_scale=0.5))
+    with processes("cpu") as world:
+        trainer = Trainer(config, world, *build_model(config, tmp_path))
+        trainer.step(next(iter(make_batches(trainer))))
+    assert {g["lr"] for g in trainer.optimizer.param_groups} == {0.0025, 0.00125}
+
+
+def test_a_broken_clip_is_named_in_one_line(tmp_path: Path) -> None:
+    shard = Path(write_tones(tmp_path / "tones-0.tar", clips=8))
+    data = shard.read_bytes()
+    shard.write_bytes(data.replace(b"RIFF", b"RUFF"))
+    config = tone_config(str(shard), tmp_path / "out")
+    with pytest.raises(ClaraError, match=r"tones-0\.tar: sample '00\d'") as error:
+        run(dataclasses.replace(config, data=dataclasses.replace(config.data, workers=1)))
+    assert "Traceback" not in str(error.value)
+
+
 def make_batches(trainer: Trainer) -> Iterator:
     rate = trainer.model.front_end.sample_rate
-    return trainer_module.make_loader(trainer.config.data, trainer.tokenizer, rate, seed=0, steps=10)
+    return trainer_module.make_loader(trainer.config.data, trainer.tokenizer, rate, seed=0, steps=range(10))
 
 
 def spoil(monkeypatch: pytest.MonkeyPatch, act: object, at: int) -> None:
@@ -122,7 +140,7 @@ def spoil(monkeypatch: pytest.MonkeyPatch, act: object, at: int) -> None:
     make = trainer_module.make_loader
 
     def spoiled(*args: object, **kwargs: object) -> Iterator:
-        for k, batch in enumerate(make(*args, **kwargs), kwargs["first_step"]):
+        for k, batch in enumerate(make(*args, **kwargs), kwargs["steps"].start):
             if k == at:
                 act(batch)
             yield batch

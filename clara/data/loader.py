@@ -308,14 +308,16 @@ def make_loader(
     sample_rate: int,
     *,
     seed: int,
-    rank: int = 0,
-    world_size: int = 1,
-    first_step: int = 0,
-    steps: int,
+    steps: range,
+    ranks: tuple[int, int] = (0, 1),
 ) -> DataLoader:
-    """Batches first_step … steps-1 of one process, decoded by `config.workers` background processes."""
-    batches = TrainBatches(config, tokenizer, sample_rate, seed, (rank, world_size))
+    """The batches of `steps` of one process, decoded by `config.workers` background processes.
+
+    Args:
+        seed: of the plan, the captions and the augmentation.
+        steps: which batches; resuming is range(done, last).
+        ranks: (this process' rank, number of processes).
+    """
+    batches = TrainBatches(config, tokenizer, sample_rate, seed, ranks)
     context: Mapping[str, Any] = {"multiprocessing_context": "forkserver", "prefetch_factor": 4} if config.workers else {}
-    return DataLoader(
-        batches, batch_size=None, sampler=range(first_step, steps), num_workers=config.workers, **context
-    )
+    return DataLoader(batches, batch_size=None, sampler=steps, num_workers=config.workers, **context)

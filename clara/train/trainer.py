@@ -199,14 +199,14 @@ class Trainer:
         if self.done >= c.steps:
             self.save()
             return False
-        loader = make_loader(
-            c.data, self.tokenizer, rate, seed=c.seed, rank=world.rank, world_size=world.size,
-            first_step=self.done, steps=c.steps,
-        )  # fmt: skip
+        steps = range(self.done, c.steps)
+        loader = make_loader(c.data, self.tokenizer, rate, seed=c.seed, steps=steps, ranks=(world.rank, world.size))
         batches = iter(loader)
         while self.done < c.steps:
             try:
                 batch = next(batches)
+            except ClaraError as e:
+                raise _without_traceback(e) from e
             except RuntimeError:  # Ctrl-C in a terminal also ends the loader's workers
                 if not interrupt.number:
                     raise
@@ -303,6 +303,11 @@ class Trainer:
         recipe = yaml.safe_dump(self.recipe, sort_keys=False, allow_unicode=True)
         made = f"After {self.done} of {self.config.steps} steps of this recipe:"
         return f"# {self.out.name}\n\n{made}\n\n```yaml\n{recipe}```\n"
+
+
+def _without_traceback(error: ClaraError) -> ClaraError:
+    """A loader's worker sends its error with the whole traceback as the message; only the last part is for the reader."""
+    return ClaraError(str(error).rpartition("clara.errors.ClaraError: ")[2].strip())
 
 
 def _seed(seed: int, step: int, rank: int) -> None:
