@@ -1,9 +1,9 @@
-"""Seconds of audio embedded per second, beside transformers' ClapModel (random weights of its published size) in one run.
+"""Seconds of audio embedded per second, beside transformers' ClapModel (random weights, published size) in one run.
 
     python benchmarks/embed.py --model clara-small.base --threads 2
 
-Prints one JSON line a measurement: median and spread over rounds, and the ratio to the peer. Rounds of both alternate, so
-that a busy machine slows them alike.
+Prints one JSON line a measurement: median and spread over rounds, and the ratio to the peer. Rounds of both alternate,
+so that a busy machine slows them alike.
 """
 
 from __future__ import annotations

@@ -18,7 +18,7 @@ def verdict(caption: set, clip: frozenset) -> int:
 
 
 def test_facts_of_labels() -> None:
-    assert ANGRY_POLE == {("emotion", "anger"), ("language", "pl"), ("speaker", "male")}
+    assert {("emotion", "anger"), ("language", "pl"), ("speaker", "male")} == ANGRY_POLE
     assert facts_of({"label": "zero", "task": "word", "language": "ar"}) == {("word", "ar:zero"), ("language", "ar")}
     assert facts_of({"text": ["rain"]}) == frozenset()
 
@@ -48,7 +48,8 @@ def test_the_texts_of_a_sample_are_drawn_by_their_probabilities() -> None:
     meta = {"text": ["original"], "text_augmented": ["augmented"], "visual_captions": ["seen"]}
     for kind, text in (("original", "original"), ("augmented", "augmented"), ("visual", "seen")):
         config = CaptionConfig(**{"original": 0.0, "augmented": 0.0, "visual": 0.0, "joint": 0.0, kind: 1.0})
-        assert Captioner(config, {}).own(meta, DOG, np.random.default_rng(0)) == Caption(text, frozenset({("text", text)}))
+        own = Captioner(config, {}).own(meta, DOG, np.random.default_rng(0))
+        assert own == Caption(text, frozenset({("text", text)}))
     nothing = CaptionConfig(original=0.0, augmented=0.0, visual=0.0, joint=0.0)
     assert Captioner(nothing, {}).own(meta, DOG, np.random.default_rng(0)) is None
 

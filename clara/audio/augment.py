@@ -92,7 +92,7 @@ def add_noise(wave_T: np.ndarray, snr_db: float, rng: np.random.Generator) -> np
 
 
 def mix(wave_T: np.ndarray, other_T: np.ndarray, snr_db: float, offset: int = 0) -> np.ndarray:
-    """`wave_T` plus `other_T` from sample `offset` on, scaled to lie `snr_db` below it (power over the other's span)."""
+    """`wave_T` plus `other_T` from sample `offset` on, scaled to lie `snr_db` below it (of their louder halves)."""
     end = min(len(wave_T), offset + len(other_T))
     other_T = other_T[: max(0, end - offset)]
     if not len(other_T):
@@ -165,5 +165,6 @@ class SpecAugment(nn.Module):
         """Move each clip up or down by some bins: a small change of the vocal tract's length."""
         k = self.config.shift_bins
         shift_B = torch.randint(-k, k + 1, (len(x_BNF),), device=x_BNF.device)
-        index = (torch.arange(x_BNF.shape[2], device=x_BNF.device)[None] + shift_B[:, None]).clamp(0, x_BNF.shape[2] - 1)
+        bins_F = torch.arange(x_BNF.shape[2], device=x_BNF.device)
+        index = (bins_F[None] + shift_B[:, None]).clamp(0, len(bins_F) - 1)
         return x_BNF.gather(2, index[:, None].expand_as(x_BNF))

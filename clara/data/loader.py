@@ -40,8 +40,8 @@ class SamplingConfig:
 
 @dataclass(frozen=True)
 class MixConfig:
-    """`compose`: probability that a sound is mixed with another sound, both captioned; `background`: that a sound is laid
-    under speech, uncaptioned. SNR in dB of the first over the second."""
+    """`compose`: probability that a sound is mixed with another sound, both captioned; `background`: that a sound is
+    laid under speech, uncaptioned. SNR in dB of the first over the second."""
 
     compose: float = 0.4
     compose_snr_db: tuple[float, float] = (-6.0, 6.0)
@@ -112,7 +112,7 @@ def scan(config: DataConfig) -> list[Entry]:
     ]
     if not kept:
         seen = sorted({str(e.meta.get("split")) for e in entries})
-        raise ClaraError(f"No captioned sample of splits {list(config.splits)} in {len(paths)} shards (splits: {seen}).")
+        raise ClaraError(f"No captioned sample of splits {sorted(wanted)} in {len(paths)} shards (splits: {seen}).")
     return kept
 
 
@@ -281,7 +281,7 @@ class TrainBatches(Dataset):
 
 
 def _overlay(wave: np.ndarray, other: np.ndarray, compose: bool, snr: float, rng: np.random.Generator) -> np.ndarray:
-    """Two sounds that are both captioned must both be heard whole enough: the longer is the base, the other lies inside.
+    """Two sounds that are both captioned must both be heard whole enough: the longer is the base, the other inside it.
     A background may only fill the length that the speech has."""
     if compose and len(other) > len(wave):
         other = crop(other, max(len(wave), 32000), rng)
@@ -319,5 +319,7 @@ def make_loader(
         ranks: (this process' rank, number of processes).
     """
     batches = TrainBatches(config, tokenizer, sample_rate, seed, ranks)
-    context: Mapping[str, Any] = {"multiprocessing_context": "forkserver", "prefetch_factor": 4} if config.workers else {}
-    return DataLoader(batches, batch_size=None, sampler=steps, num_workers=config.workers, **context)
+    # forkserver: forking a process that has run torch threads can deadlock the child
+    context: Mapping[str, Any] = {"multiprocessing_context": "forkserver", "prefetch_factor": 4}
+    options = context if config.workers else {}
+    return DataLoader(batches, batch_size=None, sampler=steps, num_workers=config.workers, **options)

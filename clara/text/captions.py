@@ -1,10 +1,10 @@
 """Captions of a sample, and what each of them claims.
 
-A *fact* is a pair (task, key): ("emotion", "anger"), ("sound", "dog"), ("word", "ar:zero"), ("language", "pl"). A caption
-claims a set of facts. It is a **positive** of every clip that has all of them, whichever clip it was written for; it is
-**undecided**, neither positive nor negative, of a clip that was never labelled for what it claims. So two angry clips are
-no negatives of each other's captions, and a corpus that holds no surprise does not teach that its speakers cannot be
-surprised. A free text claims itself: ("text", the text).
+A *fact* is a pair (task, key): ("emotion", "anger"), ("sound", "dog"), ("word", "ar:zero"), ("language", "pl"). A
+caption claims a set of facts. It is a **positive** of every clip that has all of them, whichever clip it was written
+for; it is **undecided**, neither positive nor negative, of a clip that was never labelled for what it claims. So two
+angry clips are no negatives of each other's captions, and a corpus that holds no surprise does not teach that its
+speakers cannot be surprised. A free text claims itself: ("text", the text).
 """
 
 from __future__ import annotations
@@ -36,8 +36,9 @@ class CaptionConfig:
 
     `languages` empty = every language that has a file. `original`, `augmented`, `visual`: the sample's own texts;
     `joint`: one sentence that claims several of its facts; `composed`: one for the two sounds of a mixed clip;
-    `prompts`: how many single-fact prompts each fact of the batch gets; `bank`: facts of other classes added as negatives, at most; `attributes`: probability that a clip's language and
-    speaker are captioned at all, so that they do not crowd out its emotion.
+    `prompts`: how many single-fact prompts each fact of the batch gets; `bank`: facts of other classes added as
+    negatives, at most; `attributes`: probability that a clip's language and speaker are captioned at all, so that they
+    do not crowd out its emotion; `english`: that a caption is English whatever the other languages.
     """
 
     languages: tuple[str, ...] = ()
@@ -161,7 +162,9 @@ class Captioner:
         return out + [Caption(verbalize(f, self.language(rng), rng), frozenset({f})) for f in others]
 
 
-def judge(caption: frozenset[Fact], clip: frozenset[Fact], inventory: frozenset[Fact], open_tasks: frozenset[str]) -> int:
+def judge(
+    caption: frozenset[Fact], clip: frozenset[Fact], inventory: frozenset[Fact], open_tasks: frozenset[str]
+) -> int:
     """1: the caption is true of the clip; 0: undecided; -1: false.
 
     Args:
@@ -185,8 +188,8 @@ def judge(caption: frozenset[Fact], clip: frozenset[Fact], inventory: frozenset[
 
 
 def open_tasks(facts: frozenset[Fact]) -> frozenset[str]:
-    """Tasks for which a clip is undecided where unlabelled: speech for every speech task, a clip with nothing but a free
-    text for all, labelled sounds for none."""
+    """Tasks for which a clip is undecided where unlabelled: speech for every speech task, a clip with nothing but a
+    free text for all, labelled sounds for none."""
     if all(task == "text" for task, _ in facts):
         return SPEECH_TASKS | SOUND_TASKS
     return SPEECH_TASKS if any(task in SPEECH_TASKS for task, _ in facts) else frozenset()

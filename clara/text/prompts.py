@@ -54,9 +54,7 @@ def load_language(code: str) -> Language:
         raise ClaraError(f"{code}.yaml: missing {sorted(missing)} or its code is {data.get('code')!r}.")
     terms = {task: {key: _term(value) for key, value in keys.items()} for task, keys in data["terms"].items()}
     templates = {task: tuple(lines) for task, lines in data["templates"].items()}
-    return Language(
-        code, data["name"], data["english_name"], data["checked"], terms, templates, tuple(data["compose"])
-    )
+    return Language(code, data["name"], data["english_name"], data["checked"], terms, templates, tuple(data["compose"]))
 
 
 def _strings(value: object) -> tuple[str, ...]:
@@ -83,7 +81,8 @@ def fill(template: str, term: Term, choice: int = 0) -> str:
     values = {form: names[choice % len(names)] for form, names in term.forms.items()}
     missing = slots(template) - {""} - set(values)
     if missing:
-        raise ClaraError(f"Template {template!r} asks for {sorted(missing)}; the label has {sorted(values) or 'one form'}.")
+        has = sorted(values) or "one form, {}"
+        raise ClaraError(f"Template {template!r} asks for {sorted(missing)}; the label has {has}.")
     # str.format would choke on braces in a label, and treats {} and {adj} alike once split
     out = []
     for text, name, _, _ in string.Formatter().parse(template):

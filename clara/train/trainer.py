@@ -306,7 +306,7 @@ class Trainer:
 
 
 def _without_traceback(error: ClaraError) -> ClaraError:
-    """A loader's worker sends its error with the whole traceback as the message; only the last part is for the reader."""
+    """A loader's worker sends its error with its traceback as the message; only the last part is for the reader."""
     return ClaraError(str(error).rpartition("clara.errors.ClaraError: ")[2].strip())
 
 
