@@ -52,7 +52,7 @@ class Embedder:
     @property
     def scale(self) -> float:
         """The inverse temperature that turns cosines into logits."""
-        return float(self.model.scale)
+        return float(self.model.scale.detach())
 
     def embed_audio(self, sources: Any, batch_size: int = 16, progress: bool = False) -> Tensor:
         """Embed audio -> (B, D), one row a source, in order.
