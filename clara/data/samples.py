@@ -97,6 +97,7 @@ def row_from_meta(meta: Any, audio: str, where: str = "sample") -> Row:
     original = meta.get("original_data") or {}
     if not isinstance(original, Mapping):
         original = {"value": original}
+    known = {} if "corpus" in meta else original  # our own JSON says all it knows at the top
     folders = Path(audio.partition("::")[0]).parts[:-1]
     split = folders[-1] if folders and folders[-1] in SPLITS else "train"
     above = [f for f in folders if f not in SPLITS]
@@ -110,10 +111,10 @@ def row_from_meta(meta: Any, audio: str, where: str = "sample") -> Row:
             "corpus": str(meta.get("corpus") or (above[-1] if above else "unnamed")),
             "split": str(meta.get("split") or split),
             "seconds": _number(meta.get("seconds")),
-            "language": _language(meta.get("language") or original.get("language")),
+            "language": _language(_first(meta, known, ("language",))),
             "original": dict(original),
         }
-        | _labels(meta, {} if "corpus" in meta else original)  # our own JSON says all it knows at the top
+        | _labels(meta, known)
         | {k: str(meta[k]) for k in ("transcript", "license") if meta.get(k) is not None},
         where,
     )
@@ -160,8 +161,8 @@ def _texts(value: Any) -> list[str]:
     return [t.strip() for t in items if isinstance(t, str) and t.strip()]
 
 
-def _language(value: Any) -> str | None:
-    return value.replace("_", "-").partition("-")[0].lower() or None if isinstance(value, str) else None
+def _language(tag: str | None) -> str | None:
+    return tag.replace("_", "-").partition("-")[0].lower() if tag else None
 
 
 def _number(value: Any) -> float | None:

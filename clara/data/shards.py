@@ -68,7 +68,8 @@ class ShardConfig:
             raise unknown("on_error", self.on_error, ("raise", "skip"))
         if self.format == "opus" and self.sample_rate not in OPUS_RATES:
             raise ClaraError(f"Opus at {self.sample_rate} Hz: it knows only {OPUS_RATES}. Choose one, or format=flac.")
-        if min(self.samples_per_shard, self.sample_rate, self.workers) < 1 or (self.max_seconds or 1.0) <= 0:
+        lengths = () if self.max_seconds is None else (self.max_seconds,)
+        if min(self.samples_per_shard, self.sample_rate, self.workers) < 1 or min(lengths, default=1) <= 0:
             raise ClaraError(f"{self}: counts, rate and seconds must be above 0.")
 
 
@@ -172,43 +173,51 @@ def _refuse_leftovers(out: Path, entries: Mapping[str, Any], current: set[str]) 
 
 
 def _run(jobs: Iterator[_Job], workers: int) -> Iterator[dict[str, Any]]:
-    """Entries of finished shards as they come, in this process or in `workers` spawned ones."""
+    """Entries of finished shards as they come, in this process or in `workers` spawned ones.
+
+    After a failure no shard is begun, those under way are finished and yielded, then the failure is raised.
+    """
     if workers == 1:
         yield from map(_write_shard, jobs)
         return
-    pool = ProcessPoolExecutor(workers, mp_context=multiprocessing.get_context("spawn"))
     running: set[Future] = set()
-    try:
-        for job in jobs:
-            running.add(pool.submit(_write_shard, job))
-            if len(running) > workers:
-                done, running = wait(running, return_when=FIRST_COMPLETED)
-                yield from (f.result() for f in done)
-        while running:
+    failure: BaseException | None = None
+    with ProcessPoolExecutor(workers, mp_context=multiprocessing.get_context("spawn")) as pool:
+        while True:
+            while failure is None and len(running) <= workers and (job := next(jobs, None)) is not None:
+                try:
+                    running.add(pool.submit(_write_shard, job))
+                except BrokenProcessPool as e:
+                    failure = e
+            if not running:
+                break
             done, running = wait(running, return_when=FIRST_COMPLETED)
-            yield from (f.result() for f in done)
-    except BrokenProcessPool as e:
+            for future in done:
+                if future.exception() is None:
+                    yield future.result()
+                else:
+                    failure = failure or future.exception()
+    if isinstance(failure, BrokenProcessPool):
         raise ClaraError(
             "A worker process died: out of memory, or the calling script lacks `if __name__ == '__main__':`. "
             "Run again to go on where it stopped; workers=1 shows the cause."
-        ) from e
-    finally:
-        pool.shutdown(cancel_futures=True)
+        ) from failure
+    if failure is not None:
+        raise failure
 
 
 def _write_shard(job: _Job) -> dict[str, Any]:
-    from webdataset import TarWriter  # imports torch, which who only verifies or plans need not wait for
-
     part, path = job.out / f"{job.name}.tmp", job.out / job.name
     count, seconds, skipped = 0, 0.0, []
-    with part.open("wb") as file, TarWriter(file, user="", group="", mtime=0, encoder=False) as tar:
+    with tarfile.open(part, "w", format=tarfile.USTAR_FORMAT) as tar:
         for i, row in enumerate(job.rows):
             kept = 0
             try:
                 for start, data, length in _clips(row, job.config):
                     key = f"{path.stem}-{i:06d}" + (f"-{kept:04d}" if job.config.max_seconds else "")
                     meta = json.dumps(meta_from_row(row, length, start), ensure_ascii=False).encode()
-                    tar.write({"__key__": key, job.config.format: data, "json": meta})
+                    _add(tar, f"{key}.{job.config.format}", data)
+                    _add(tar, f"{key}.json", meta)
                     kept, count, seconds = kept + 1, count + 1, seconds + length
             except ClaraError as e:
                 if job.config.on_error == "raise":
@@ -226,6 +235,13 @@ def _write_shard(job: _Job) -> dict[str, Any]:
         "license": sorted({r.license or "not stated" for r in job.rows}),
         "skipped": skipped,
     }
+
+
+def _add(tar: tarfile.TarFile, name: str, data: bytes) -> None:
+    """webdataset's format is plain tar; its own writer would have every worker wait for torch to be imported."""
+    member = tarfile.TarInfo(name)  # owner, time and mode are constants
+    member.size = len(data)
+    tar.addfile(member, io.BytesIO(data))
 
 
 def meta_from_row(row: Row, seconds: float, start: float = 0.0) -> dict[str, Any]:

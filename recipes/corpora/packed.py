@@ -89,7 +89,7 @@ INFOS = {
 }
 # Labels that are no class: a sentence or source id, a style, the rest class. They stay in `original`.
 NOT_CLASSES = {"ased", "korean_emotional", "sound_effects"}
-NO_LABELS = {("emospeech_in", "unknown")}
+NO_LABELS = {("emospeech_in", "unknown"), ("emospeech_in", "background")}
 
 
 def rows(folder: Path) -> Iterator[Row]:

@@ -1,0 +1,33 @@
+"""UrbanSound8K, official layout: `metadata/UrbanSound8K.csv` and `audio/foldN/*.wav`. For scoring only."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+from clara.data.manifest import Corpus, Row, read_table
+
+INFO = Corpus(
+    "urbansound8k",
+    "CC BY-NC 3.0",
+    "https://urbansounddataset.weebly.com/urbansound8k.html",
+    "sound",
+    (),
+    "Salamon et al. 2014, doi:10.1145/2647868.2655045",
+)
+
+
+def rows(folder: Path) -> Iterator[Row]:
+    """Rows in the order of the table. `speaker` is the fold, for cross-validation."""
+    for r in read_table(
+        folder / "metadata" / "UrbanSound8K.csv", ("slice_file_name", "fsID", "salience", "fold", "class")
+    ):
+        yield Row(
+            str(folder / "audio" / f"fold{r['fold']}" / r["slice_file_name"]),
+            INFO.name,
+            "test",
+            label=r["class"].replace("_", " "),
+            task="sound",
+            speaker=f"fold{r['fold']}",
+            original={"freesound": r["fsID"], "foreground": r["salience"] == "1"},
+        )
