@@ -241,6 +241,14 @@ def train(recipe: Annotated[str, typer.Argument(help="A recipe's path or name.")
 
 
 @app.command()
+def align(recipe: Annotated[str, typer.Argument(help="A recipe's path or name.")], settings: Settings = []) -> None:  # noqa: B006
+    """Train the text side alone: translations of one meaning become neighbours."""
+    from clara.train.align import align as run
+
+    typer.echo(f"dir:{run(_recipe('train', recipe), settings)}")
+
+
+@app.command()
 def finetune(
     csv: Annotated[Path, typer.Argument(help="Table of clips: column audio, and text, label or emotion.")],
     out: Annotated[Path, typer.Option("--out", "-o", help="Folder of the run.")] = Path("runs/finetune"),

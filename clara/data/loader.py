@@ -17,7 +17,7 @@ from typing import Any
 
 import numpy as np
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torch.utils.data import DataLoader, Dataset
 
 from clara.audio.augment import WaveAugmentConfig, augment_wave, crop, mix
@@ -26,6 +26,9 @@ from clara.audio.waveform import EXTENSIONS, read
 from clara.errors import ClaraError
 from clara.text.captions import SOUND_TASKS, Caption, CaptionConfig, Captioner, Fact, facts_of, judge, open_tasks
 from clara.text.tokenizer import Tokenizer
+
+# texts and tokens of a batch are padded to multiples of this: oneDNN compiles and keeps kernels for every new shape
+ROUND = 8
 
 
 @dataclass(frozen=True)
@@ -215,15 +218,21 @@ class TrainBatches(Dataset):
         rng = np.random.default_rng([self.seed, step, 2])
         clips = [self._clip(i, np.random.default_rng([self.seed, step, 3, n])) for n, i in enumerate(chosen)]
         captions = self._captions(clips, rng)
-        share, size = -(-len(captions) // self.world), len(chosen) // self.world
+        share, size = ROUND * -(-len(captions) // (ROUND * self.world)), len(chosen) // self.world
         positive_BU, ignore_BU, text_index_B = self._targets(clips, captions, share * self.world)
         mine = range(self.rank * size, (self.rank + 1) * size)
         texts = [c.text for c in captions] + ["-"] * (share * self.world - len(captions))
         local = texts[self.rank * share : (self.rank + 1) * share]
         wave_BT, len_B = pad_waves([torch.from_numpy(self._wave(clips[n], step, n)) for n in mine])
-        ids_UL, mask_UL = self.tokenizer(local)
+        ids_UL, mask_UL = self._tokens(local)
         keys = [self.entries[chosen[n]].key for n in mine]
         return Batch(wave_BT, len_B, ids_UL, mask_UL, positive_BU, ignore_BU, text_index_B, keys, local)
+
+    def _tokens(self, texts: list[str]) -> tuple[Tensor, Tensor]:
+        """Token ids and mask, their length rounded up as far as the context allows."""
+        ids_UL, mask_UL = self.tokenizer(texts)
+        more = min(-ids_UL.shape[1] % ROUND, self.tokenizer.context_length - ids_UL.shape[1])
+        return nn.functional.pad(ids_UL, (0, more), value=self.tokenizer.pad_id), nn.functional.pad(mask_UL, (0, more))
 
     def _clip(self, index: int, rng: np.random.Generator) -> dict[str, Any]:
         """What is decided of a clip before its samples are read: partner, facts, its own caption."""
