@@ -136,6 +136,34 @@ def test_shards(clips: Path, tmp_path: Path) -> None:
     assert result.exit_code == 1 and tar.name in result.stdout
 
 
+def test_eval_writes_figures(model: str, clips: Path, tmp_path: Path) -> None:
+    labels = ("dog", "rain", "siren")
+    lines = [f"{path.name},{label}" for path, label in zip(sorted(clips.iterdir()), labels, strict=True)]
+    (clips / "clips.csv").write_text("\n".join(["audio,label", *lines]))
+    recipe = tmp_path / "mine.yaml"
+    recipe.write_text(
+        "evaluations:\n  a: {kind: zero_shot, data: {corpus: csv, folder: clips}, task: sound, languages: [en]}\n"
+        "pictures: false\n"
+    )
+    done("eval", recipe, "--data", tmp_path, "-m", model, "-o", tmp_path / "results", "--set", "pictures=false")
+    (written,) = (tmp_path / "results").glob("mine.*.json")
+    assert json.loads(written.read_text())["results"][0]["name"] == "a"
+
+
+def test_train_and_finetune_pass_what_they_are_given(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    calls = []
+    monkeypatch.setattr("clara.train.trainer.train", lambda *a: calls.append(a) or tmp_path)
+    monkeypatch.setattr("clara.train.finetune.finetune", lambda *a: calls.append(a) or tmp_path)
+    recipe = tmp_path / "r.yaml"
+    recipe.write_text("steps: 1\n")
+    assert done("train", recipe, "--set", "steps=2", "--set", "optim.lr=0.1") == f"dir:{tmp_path}\n"
+    done("train", "clara-small-dev")
+    done("finetune", "clips.csv", "-m", "dir:x", "-o", "y", "--set", "steps=2")
+    assert calls[0] == (recipe, ["steps=2", "optim.lr=0.1"])
+    assert calls[1][0].name == "clara-small-dev.yaml"
+    assert calls[2] == (Path("clips.csv"), "dir:x", Path("y"), ["steps=2"])
+
+
 def test_an_unknown_option_is_a_usage_error() -> None:
     assert call("classify", "a.wav", "--lables", "a,b").exit_code == 2
 

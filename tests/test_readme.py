@@ -1,0 +1,59 @@
+"""What the README shows works as it stands: every `python` and `sh` block is run, on a tiny checkpoint."""
+
+from __future__ import annotations
+
+import re
+import shlex
+from pathlib import Path
+
+import pytest
+import soundfile as sf
+from tiny import save_tiny
+from typer.testing import CliRunner
+
+from clara import cli
+from clara.apps.synth import RATE, clips
+from clara.text.prompts import languages, load_language
+from clara.zoo import catalog
+
+TEXT = (Path(__file__).parents[1] / "README.md").read_text(encoding="utf-8")
+BLOCKS = re.findall(r"```(\w+)\n(.*?)```", TEXT, flags=re.S)
+
+
+@pytest.fixture
+def place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A folder as `make demo` leaves it, with a tiny checkpoint under the name of the released one."""
+    save_tiny(tmp_path / "checkpoints" / "clara-small.base")
+    monkeypatch.setattr(catalog, "CHECKPOINT_FOLDER", tmp_path / "checkpoints")
+    (tmp_path / "demo_out").mkdir()
+    for clip in clips():
+        sf.write(tmp_path / "demo_out" / f"{clip.name.replace(' ', '-')}.wav", clip.wave, RATE)
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+@pytest.mark.parametrize("code", [body for kind, body in BLOCKS if kind == "python"], ids=lambda c: str(len(c)))
+def test_python_blocks_run(place: Path, code: str) -> None:
+    exec(compile(code, "README.md", "exec"), {})
+
+
+def test_shell_lines_run(place: Path) -> None:
+    lines = "".join(body for kind, body in BLOCKS if kind == "sh").splitlines()
+    assert len(lines) > 5
+    for line in lines:
+        name, *arguments = shlex.split(line)
+        result = CliRunner().invoke(cli.app, arguments)
+        assert name == "clara" and result.exit_code == 0, f"{line}: {result.output} {result.exception}"
+
+
+def test_other_lines_name_what_exists() -> None:
+    verbs = set(re.findall(r"^clara (\w+)", "".join(body for _, body in BLOCKS), flags=re.M))
+    known = {c.name or c.callback.__name__ for c in cli.app.registered_commands}
+    assert verbs <= known
+    for kind in ("train", "eval"):
+        for recipe in re.findall(rf"^clara {kind} (\S+)", TEXT, flags=re.M):
+            assert cli._recipe(kind, recipe).is_file()
+    for link in re.findall(r"\]\(([^)]+)\)", TEXT):
+        assert (Path(cli.__file__).parents[1] / link).exists(), link
+    assert f"speaks {len(languages())} languages" in TEXT
+    assert [c for c in languages() if load_language(c).english_name not in TEXT] == []
