@@ -226,16 +226,16 @@ def test_long_rows_are_cut_into_equal_parts(tmp_path: Path, out: Path, wav: Call
 
 def test_a_three_hour_file_needs_little_memory(tmp_path: Path, out: Path) -> None:
     path = tmp_path / "long.flac"
-    with sf.SoundFile(path, "w", 2000, 1) as file:
+    with sf.SoundFile(path, "w", 1000, 1) as file:
         for _ in range(18):
-            file.write(np.zeros(600 * 2000, np.int16))
+            file.write(np.zeros(600 * 1000, np.int16))
     tracemalloc.start()
-    index = write_shards([Row(str(path), "toy")], out, ShardConfig(sample_rate=2000, max_seconds=60.0))
+    index = write_shards([Row(str(path), "toy")], out, ShardConfig(sample_rate=1000, max_seconds=60.0))
     peak = tracemalloc.get_traced_memory()[1]
     tracemalloc.stop()
     assert index["count"] in (180, 181)
     assert index["hours"] == pytest.approx(3.0)
-    assert peak < 10e6, "3 hours decoded are 86 MB"
+    assert peak < 6e6, "3 hours decoded are 43 MB"
 
 
 def tar_of(path: Path, members: list[tuple[str, bytes]]) -> Path:
@@ -357,9 +357,9 @@ def test_bad_settings(options: dict, message: str) -> None:
 
 
 def test_real_clips(shared_data: Path, out: Path) -> None:
-    rows = [r for r in rows_from_corpus("packed", shared_data / "korean_emotional") if r.split == "valid"]
+    rows = [r for r in rows_from_corpus("packed", shared_data / "korean_emotional") if r.speaker == "ned"]
     index = write_shards(rows, out)
-    assert index["count"] == 60
+    assert index["count"] == 20
     assert index["hours"] == pytest.approx(sum(r.seconds for r in rows) / 3600, rel=1e-3)
     assert {r["license"][0] for r in index["shards"]} == {"CC BY-NC-SA 4.0, research"}
     assert verify_shards(out) == []

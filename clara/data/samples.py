@@ -127,7 +127,7 @@ def _labels(meta: Mapping[str, Any], original: Mapping[str, Any]) -> dict[str, s
     tags = _texts(meta.get("tag") or meta.get("tags"))
     if label is None and emotion is None and len(tags) == 1:
         label = tags[0]
-    if task is None:
+    if task is None and "corpus" not in meta:
         task = "emotion" if emotion else "sound" if label else "caption"
         label = label.replace("_", " ").lower() if label else None
     gender = _first(meta, original, ("gender", "actor"))
