@@ -22,6 +22,7 @@ def test_classification_by_hand():
 def test_a_class_without_items_has_no_recall_and_does_not_lower_the_mean():
     np.testing.assert_allclose(metrics.per_class_recall([0, 0], [0, 2], classes=4), [0.5, np.nan, np.nan, np.nan])
     assert metrics.uar([0, 0], [0, 2]) == 0.5
+    assert metrics.macro_f1([0, 0], [0, 2]) == pytest.approx((2 / 3 + 0) / 2)  # class 2 was predicted, class 1 never
 
 
 def test_average_precision_by_hand():
