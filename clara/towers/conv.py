@@ -11,16 +11,18 @@ import torch
 from torch import Tensor, nn
 
 from clara.errors import ClaraError
-from clara.layers import AttentiveStats
-from clara.towers.base import AUDIO_TOWERS, AudioTower, strided_mask
+from clara.layers import AttentiveStats, masked_mean
+from clara.towers.base import AUDIO_TOWERS, AudioTower, mask_frames, strided_mask
 
 
 @dataclass(frozen=True)
 class ConvConfig:
     """One entry a stage: channels, residual blocks, and the stride in (time, frequency) of the stage's first block.
-    The stem strides by `stem_stride` first. `bins` must be the front-end's."""
+    The stem strides by `stem_stride` first. `bins` must be the front-end's. `contrast` adds a second input channel,
+    each band less its mean over the clip: what moves, whatever the recording's channel; the first keeps what lasts."""
 
     bins: int = 64
+    contrast: bool = False
     stem: int = 32
     stem_stride: tuple[int, int] = (2, 2)
     widths: tuple[int, ...] = (48, 96, 192, 320)
@@ -40,7 +42,6 @@ class Block(nn.Module):
         self.norm1 = nn.BatchNorm2d(c_out)
         self.conv2 = nn.Conv2d(c_out, c_out, 3, 1, 1, bias=False)
         self.norm2 = nn.BatchNorm2d(c_out)
-        nn.init.zeros_(self.norm2.weight)
         same = c_in == c_out and stride == (1, 1)
         self.skip = nn.Identity() if same else nn.Sequential(
             nn.Conv2d(c_in, c_out, 1, stride, bias=False), nn.BatchNorm2d(c_out)
@@ -68,7 +69,7 @@ class ConvTower(AudioTower):
             raise ClaraError("conv tower: stem and widths must be at least 16 channels.")
         self.config = config
         self.bin_norm = nn.BatchNorm1d(config.bins)
-        self.stem = nn.Conv2d(1, config.stem, 3, config.stem_stride, 1, bias=False)
+        self.stem = nn.Conv2d(1 + config.contrast, config.stem, 3, config.stem_stride, 1, bias=False)
         self.stem_norm = nn.BatchNorm2d(config.stem)
         blocks, c_in = [], config.stem
         for width, depth, t, f in zip(config.widths, config.depths, config.time_strides, config.bin_strides):
@@ -85,7 +86,9 @@ class ConvTower(AudioTower):
     def forward(self, x_BNF: Tensor, mask_BN: Tensor, pool: bool = True) -> Tensor:
         """a_BW, or a_BNC per coarse frame with `pool=False`."""
         x = self.bin_norm(x_BNF.transpose(1, 2)).transpose(1, 2)
-        x = torch.where(mask_BN[..., None], x, x.new_zeros(()))[:, None].contiguous(memory_format=torch.channels_last)
+        x = mask_frames(x, mask_BN)
+        planes = [x, mask_frames(x - masked_mean(x, mask_BN)[:, None], mask_BN)] if self.config.contrast else [x]
+        x = torch.stack(planes, 1).contiguous(memory_format=torch.channels_last)
         mask_BN = strided_mask(mask_BN, self.config.stem_stride[0])
         x = self.stem_norm(self.stem(x)).relu() * mask_BN[:, None, :, None]
         for block in self.blocks:
