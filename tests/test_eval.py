@@ -276,6 +276,23 @@ def test_weight_decay_is_chosen_on_other_speakers() -> None:
     groups = np.repeat(list("abcdef"), 20)
     assert choose_l2(x, y, groups, (1e-6, 1.0), seed=0) == 1.0
     assert choose_l2(x, y, groups, (0.5,), seed=0) == 0.5
+    y = (torch.arange(120) % 4 == 0).long()
+    x = y[:, None] + 0.1 * x[:, 1:5]  # a clear cue of a rare class: too much decay always says the other
+    assert choose_l2(x, y, groups, (1e-3, 1e3), seed=0) == 1e-3
+
+
+def test_weight_decay_is_never_judged_on_a_training_speaker(monkeypatch) -> None:
+    taught = []
+
+    def fit(x_ND, y_N, classes, l2):
+        taught.append({int(s) for s in x_ND[:, 0]})
+        return lambda x_BD: torch.zeros(len(x_BD), classes)
+
+    monkeypatch.setattr("clara.eval.probe.fit_probe", fit)
+    speaker = torch.arange(6).repeat(10)
+    choose_l2(speaker[:, None].float(), speaker % 2, np.array([f"s{i}" for i in speaker]), (1.0, 2.0), seed=0)
+    assert [len(s) for s in taught] == [4] * 6  # of 6 speakers 2 are held out, three times, for two decays
+    assert set.intersection(*taught) == set()
 
 
 def test_shots_are_drawn_per_class_without_repeats() -> None:

@@ -101,7 +101,7 @@ def headline(result: dict[str, Any]) -> list[str]:
 
 
 def _rates(found: dict[str, Any], interval: bool = True) -> str:
-    span = "[{:.3f}, {:.3f}]".format(*found["accuracy_95"]) if interval else ""
+    span = " [{:.3f}, {:.3f}]".format(*found["accuracy_95"]) if interval else ""
     return f"accuracy {found['accuracy']:.3f}{span} UAR {found['uar']:.3f}"
 
 
