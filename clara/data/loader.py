@@ -7,6 +7,7 @@ balanced over corpora × languages × classes whatever the order on disk. Every 
 
 from __future__ import annotations
 
+import dataclasses
 import glob
 import json
 import tarfile
@@ -23,6 +24,7 @@ from torch.utils.data import DataLoader, Dataset
 from clara.audio.augment import WaveAugmentConfig, augment_wave, crop, mix
 from clara.audio.features import pad_waves
 from clara.audio.waveform import EXTENSIONS, read
+from clara.data.samples import row_from_meta
 from clara.errors import ClaraError
 from clara.text.captions import SOUND_TASKS, Caption, CaptionConfig, Captioner, Fact, facts_of, judge, open_tasks
 from clara.text.tokenizer import Tokenizer
@@ -120,7 +122,7 @@ def scan(config: DataConfig) -> list[Entry]:
 
 
 def scan_tar(path: str) -> Iterator[Entry]:
-    """The samples of one tar: members that share a key, one of them audio, one JSON."""
+    """The samples of one tar, whoever wrote it: members that share a key, one of them audio, one JSON."""
     pending: dict[str, dict[str, Any]] = {}
     try:
         with tarfile.open(path) as tar:
@@ -134,19 +136,14 @@ def scan_tar(path: str) -> Iterator[Entry]:
                 elif f".{suffix.lower()}" in EXTENSIONS:
                     part["audio"] = (member.offset_data, member.size, suffix)
                 if "meta" in part and "audio" in part:
-                    meta = _normalized(pending.pop(key)["meta"])
+                    del pending[key]
+                    row = row_from_meta(part["meta"], f"{path}::{member.name}", f"{path} sample {key!r}")
+                    meta = {f.name: getattr(row, f.name) for f in dataclasses.fields(row)}
                     yield Entry(path, key, *part["audio"], meta, facts_of(meta))
     except (tarfile.TarError, OSError, json.JSONDecodeError) as e:
         raise ClaraError(f"{path} cannot be read as a shard ({e}). Check it with `clara shards --verify`.") from e
     if pending:
         raise ClaraError(f"{path}: {len(pending)} samples lack audio or json, first {next(iter(pending))!r}.")
-
-
-def _normalized(meta: dict[str, Any]) -> dict[str, Any]:
-    for name in ("text", "text_augmented", "visual_captions"):
-        value = meta.get(name) or []
-        meta[name] = [value] if isinstance(value, str) else [t for t in value if isinstance(t, str) and t.strip()]
-    return meta
 
 
 class Plan:

@@ -255,7 +255,7 @@ def meta_from_row(row: Row, seconds: float, start: float = 0.0) -> dict[str, Any
 def _clips(row: Row, config: ShardConfig) -> Iterator[tuple[float, bytes, float]]:
     """(start, encoded bytes, seconds) of each part of one row, in bounded memory."""
     path, member = split_audio(row.audio)
-    source = path if member is None else _read_member(path, member)
+    source = path if member is None else read_member(path, member)
     rate, window = config.sample_rate, BLOCK
     if config.max_seconds is None:
         blocks = (wave for _, wave in stream(source, rate, window=window, hop=window))
@@ -296,7 +296,7 @@ def _without_serial(data: bytes) -> bytes:
     return bytes(out)
 
 
-def _read_member(path: str, member: str) -> bytes:
+def read_member(path: str, member: str) -> bytes:
     """The bytes of one member of an uncompressed tar, read where it lies."""
     file = Path(path)
     if not file.is_file():

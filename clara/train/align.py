@@ -20,7 +20,7 @@ from clara.config import arch_config, build, load_yaml, override
 from clara.errors import ClaraError, unknown
 from clara.losses import info_nce
 from clara.model import DualEncoder
-from clara.text.captions import Captioner, CaptionConfig, Fact, join, verbalize
+from clara.text.captions import CaptionConfig, Captioner, Fact, join, verbalize
 from clara.text.prompts import TASKS, languages, load_language, task_labels
 from clara.text.tokenizer import build_tokenizer
 from clara.train.optim import OptimConfig, build_optimizer, learning_rate, set_learning_rate
@@ -29,8 +29,8 @@ from clara.zoo.factory import save_checkpoint
 
 @dataclass(frozen=True)
 class AlignConfig:
-    """`counts`: so many different facts of each task a batch (fewer where the task has fewer); `pairs`: so many pairs of
-    sounds, said in one sentence. Every fact is said twice, in languages drawn by `captions`."""
+    """`counts`: so many different facts of each task a batch (fewer where the task has fewer); `pairs`: so many pairs
+    of sounds, said in one sentence. Every fact is said twice, in languages drawn by `captions`."""
 
     model: str
     steps: int
