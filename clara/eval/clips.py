@@ -12,7 +12,7 @@ from torch import Tensor
 from torch.nn.functional import normalize
 
 from clara.data.manifest import Row, rows_from_corpus, split_audio
-from clara.data.shards import read_member as read_member
+from clara.data.shards import read_member
 from clara.errors import ClaraError, unknown
 from clara.text.prompts import TASKS, languages
 
