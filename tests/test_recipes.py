@@ -1,0 +1,78 @@
+"""Every recipe builds; every training recipe takes two steps on tiny shards."""
+
+from __future__ import annotations
+
+import io
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+import soundfile as sf
+import webdataset
+
+from clara.config import build, load_yaml
+from clara.eval.runner import load_recipe
+from clara.train.align import AlignConfig
+from clara.train.trainer import TrainConfig, run
+
+RECIPES = Path(__file__).parents[1] / "recipes"
+TRAIN = [p for p in sorted((RECIPES / "train").glob("*.yaml")) if "data" in load_yaml(p)]
+ALIGN = [p for p in sorted((RECIPES / "train").glob("*.yaml")) if "data" not in load_yaml(p)]
+METAS = [
+    {"emotion": "anger", "language": "pl", "task": "emotion"},
+    {"emotion": "fear", "language": "am", "gender": "female", "task": "emotion"},
+    {"label": "dog", "task": "sound"},
+    {"label": "zero", "language": "ar", "task": "word"},
+    {"text": ["a factory whistle"]},
+]
+
+
+@pytest.fixture(scope="module")
+def shard(tmp_path_factory: pytest.TempPathFactory) -> str:
+    path, rng = tmp_path_factory.mktemp("shards") / "x.tar", np.random.default_rng(0)
+    with webdataset.TarWriter(str(path)) as tar:
+        for i, meta in enumerate(METAS * 2):
+            data = io.BytesIO()
+            sf.write(data, rng.uniform(-0.3, 0.3, 12000).astype("float32"), 16000, format="flac")
+            body = json.dumps({"corpus": "tiny", "split": "train", **meta}).encode()
+            tar.write({"__key__": str(i), "flac": data.getvalue(), "json": body})
+    return str(path)
+
+
+def test_there_are_recipes() -> None:
+    assert TRAIN and ALIGN
+
+
+@pytest.mark.parametrize("path", TRAIN, ids=lambda p: p.stem)
+def test_a_training_recipe_takes_two_steps(path: Path, shard: str, tmp_path: Path) -> None:
+    recipe = load_yaml(path)
+    recipe |= {
+        "model": "test-conv",
+        "init": None,
+        "steps": 2,
+        "out": str(tmp_path / "out"),
+        "threads": 1,
+        "log_every": 1,
+    }
+    recipe["data"] |= {"shards": [shard], "batch_size": 8, "workers": 0, "sampling": {}}
+    folder = run(build(TrainConfig, recipe, where=path.name))
+    losses = [json.loads(line)["loss"] for line in (tmp_path / "out" / "metrics.jsonl").read_text().splitlines()]
+    assert len(losses) == 2 and np.isfinite(losses).all() and (folder / "model.safetensors").is_file()
+
+
+@pytest.mark.parametrize("path", ALIGN, ids=lambda p: p.stem)
+def test_a_text_recipe_builds(path: Path) -> None:
+    assert build(AlignConfig, load_yaml(path), where=path.name).counts
+
+
+@pytest.mark.parametrize("path", sorted((RECIPES / "eval").glob("*.yaml")), ids=lambda p: p.stem)
+def test_an_evaluation_recipe_builds(path: Path) -> None:
+    settings, configs = load_recipe(path)
+    assert settings.evaluations.keys() == configs.keys()
+
+
+@pytest.mark.parametrize("path", sorted(RECIPES.glob("*/*.yaml")), ids=lambda p: p.stem)
+def test_a_recipe_opens_with_its_command_and_cost(path: Path) -> None:
+    head = path.read_text(encoding="utf-8").split("\n\n")[0]
+    assert "#   clara " in head and "Cost:" in path.read_text(encoding="utf-8")
