@@ -13,10 +13,20 @@ from clara.zoo import catalog
 from clara.zoo.factory import checkpoint_folder, load_checkpoint
 
 CARDS = Path(__file__).parents[1] / "model_cards"
-KEYS = {
-    "name", "architecture", "license", "languages", "sample_rate", "window_seconds", "embed_dim", "parameters", "sha256",
-    "corpora", "figures",
-}  # fmt: skip
+KEYS = set(
+    [
+        "name",
+        "architecture",
+        "license",
+        "languages",
+        "sample_rate",
+        "window_seconds",
+        "embed_dim",
+        "parameters",
+        "sha256",
+    ]
+)
+KEYS |= {"corpora", "figures"}
 
 
 def front_matter(name: str) -> tuple[dict, str]:
@@ -28,7 +38,7 @@ def front_matter(name: str) -> tuple[dict, str]:
 def test_a_card_is_complete(name: str) -> None:
     data, body = front_matter(name)
     row = catalog.checkpoint(name)
-    assert KEYS <= set(data) and all(data[k] not in (None, "", []) for k in KEYS)
+    assert set(data) >= KEYS and all(data[k] not in (None, "", []) for k in KEYS)
     assert data["name"] == name and data["license"] == row.license and data["sample_rate"] == row.sample_rate
     assert tuple(data["languages"]) == row.languages and set(row.languages) <= set(languages())
     assert [c["name"] for c in data["corpora"]] == list(row.corpora)
