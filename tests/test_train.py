@@ -50,11 +50,11 @@ def with_bias() -> dict:
     ],
     ids=["multi_positive", "info_nce", "sigmoid", "bf16+grad_cache", "bf16+spec_augment"],
 )
-def test_ten_steps_lower_the_loss_and_leave_a_checkpoint(shard: str, tmp_path: Path, changes: dict) -> None:
-    folder = run(tone_config(shard, tmp_path, **changes))
+def test_thirty_steps_lower_the_loss_and_leave_a_checkpoint(shard: str, tmp_path: Path, changes: dict) -> None:
+    folder = run(tone_config(shard, tmp_path, steps=30, **changes))
     values = losses_in(tmp_path)
-    assert len(values) == 10
-    assert sum(values[-3:]) / 3 < 0.8 * values[0]
+    assert len(values) == 30
+    assert sum(values[-5:]) < 0.8 * sum(values[:5])
     assert clara.load(f"dir:{folder}").embed_text(["a tone"]).shape == (1, 32)
 
 
@@ -82,8 +82,10 @@ def test_the_export_is_the_average_and_only_the_newest_states_stay(shard: str, t
 def test_a_run_starts_from_a_checkpoint(shard: str, tmp_path: Path) -> None:
     first = run(tone_config(shard, tmp_path / "first", steps=12))
     config = tone_config(shard, tmp_path / "second", model=None, init=f"dir:{first}", steps=1)
+    expected, got = clara.create_model(f"dir:{first}").state_dict(), build_model(config, tmp_path)[0].state_dict()
+    assert got.keys() == expected.keys()
+    assert all(torch.equal(got[n], expected[n]) for n in got)
     run(config)
-    assert losses_in(tmp_path / "second")[0] < 0.6 * losses_in(tmp_path / "first")[0]
     other = {**to_dict(arch_config("test-conv")), "embed_dim": 16}
     with pytest.raises(ClaraError, match=r"init 'dir:.*audio_head"):
         run(dataclasses.replace(config, model=other, out=str(tmp_path / "third")))
