@@ -97,7 +97,7 @@ def parse_name(name: str | Path, pretrained: str | None = None) -> ModelName:
     """
     text = str(name)
     if pretrained is not None:
-        if text not in arch_names() and f"{text}.{pretrained}" not in CHECKPOINTS:
+        if text not in arch_names():
             raise _unknown_model(text)
         text = f"{text}.{pretrained}"
     scheme, _, rest = text.partition(":")
