@@ -22,9 +22,10 @@ RECIPE = {
 def test_batches_are_seeded_and_parallel() -> None:
     config = AlignConfig("test-conv", 1, "x", {"emotion": 9, "word": 5}, pairs=3)
     captioner = Captioner(CaptionConfig(), {})
-    one, two = draw(config, captioner, 4)
-    assert (one, two) == draw(config, captioner, 4) and (one, two) != draw(config, captioner, 5)
-    assert len(one) == len(two) and 9 + 5 < len(one) <= 9 + 5 + 3 and one != two
+    one, two, tasks = draw(config, captioner, 4)
+    assert (one, two, tasks) == draw(config, captioner, 4) and one != draw(config, captioner, 5)[0]
+    assert tasks.count("emotion") == 9 and len(one) == len(two) == len(tasks)
+    assert 9 + 5 < len(one) <= 9 + 5 + 3 and one != two
 
 
 def test_a_word_is_another_fact_in_every_language() -> None:

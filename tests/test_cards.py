@@ -13,20 +13,8 @@ from clara.zoo import catalog
 from clara.zoo.factory import checkpoint_folder, load_checkpoint
 
 CARDS = Path(__file__).parents[1] / "model_cards"
-KEYS = set(
-    [
-        "name",
-        "architecture",
-        "license",
-        "languages",
-        "sample_rate",
-        "window_seconds",
-        "embed_dim",
-        "parameters",
-        "sha256",
-    ]
-)
-KEYS |= {"corpora", "figures"}
+KEYS = {"name", "architecture", "license", "languages", "sample_rate", "window_seconds", "embed_dim", "parameters"}
+KEYS |= {"sha256", "corpora", "figures"}
 
 
 def front_matter(name: str) -> tuple[dict, str]:

@@ -24,9 +24,10 @@ from torch.utils.data import DataLoader, Dataset
 from clara.audio.augment import WaveAugmentConfig, augment_wave, crop, mix
 from clara.audio.features import pad_waves
 from clara.audio.waveform import EXTENSIONS, read
+from clara.data.manifest import TEXTS
 from clara.data.samples import row_from_meta
 from clara.errors import ClaraError
-from clara.text.captions import SOUND_TASKS, Caption, CaptionConfig, Captioner, Fact, facts_of, judge, open_tasks
+from clara.text.captions import SOUND_TASKS, Caption, CaptionConfig, Captioner, Fact, facts_of, judge, known, open_tasks
 from clara.text.tokenizer import Tokenizer
 
 # texts and tokens of a batch are padded to multiples of this: oneDNN compiles and keeps kernels for every new shape
@@ -139,7 +140,7 @@ def scan_tar(path: str) -> Iterator[Entry]:
                     del pending[key]
                     row = row_from_meta(part["meta"], f"{path}::{member.name}", f"{path} sample {key!r}")
                     meta = {f.name: getattr(row, f.name) for f in dataclasses.fields(row)}
-                    yield Entry(path, key, *part["audio"], meta, facts_of(meta))
+                    yield Entry(path, key, *part["audio"], meta, frozenset(filter(known, facts_of(meta))))
     except (tarfile.TarError, OSError, json.JSONDecodeError) as e:
         raise ClaraError(f"{path} cannot be read as a shard ({e}). Check it with `clara shards --verify`.") from e
     if pending:
@@ -248,7 +249,8 @@ class TrainBatches(Dataset):
             texts = entry.meta["text"]
             text = texts[rng.integers(len(texts))]
             own = Caption(text, frozenset({("text", text)}))
-        clip["facts"], clip["own"] = facts | (own.facts if own else frozenset()), own
+        texts = frozenset(("text", t) for name in TEXTS for t in entry.meta[name])
+        clip["facts"], clip["own"] = facts if composed else facts | texts, own
         return clip
 
     def _captions(self, clips: list[dict[str, Any]], rng: np.random.Generator) -> list[Caption]:

@@ -111,7 +111,7 @@ class HFTokenizer(Tokenizer):
         return self.tokenizer(text[: 32 * self.context_length])["input_ids"]
 
 
-def build_tokenizer(spec: Spec, folder: str | Path = ".") -> Tokenizer:
+def build_tokenizer(spec: Spec, folder: str | Path = ASSETS) -> Tokenizer:
     """The tokenizer that `spec` names, its files looked up in `folder` (the checkpoint) first."""
     if spec.kind not in TOKENIZERS.names():
         raise unknown("tokenizer", spec.kind, TOKENIZERS.names())

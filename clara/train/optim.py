@@ -18,7 +18,7 @@ _POSITION = re.compile(r"(^|[._])(pos|positions?)([._]|$)")
 @dataclass(frozen=True)
 class OptimConfig:
     """AdamW (Loshchilov & Hutter 2019), linear warm-up, then a cosine down to 1 % of `lr`. `text_lr_scale` multiplies
-    the text tower's rate (its projection head keeps `lr`); 0 freezes it. `grad_clip` bounds the norm; null = never."""
+    the rate of the text tower and its head; 0 freezes both. `grad_clip` bounds the norm; null = never."""
 
     lr: float = 1e-3
     weight_decay: float = 0.05
@@ -35,10 +35,10 @@ def decays(name: str, parameter: Tensor) -> bool:
 
 
 def build_optimizer(model: nn.Module, config: OptimConfig) -> torch.optim.AdamW:
-    """AdamW over the trainable parameters; each group carries `lr_scale`. `text_lr_scale` 0 freezes the text tower."""
+    """AdamW over the trainable parameters; each group carries `lr_scale`. `text_lr_scale` 0 freezes the text side."""
     groups: dict[tuple[float, float], list[nn.Parameter]] = {}
     for name, p in model.named_parameters():
-        scale = config.text_lr_scale if name.startswith("text.") else 1.0
+        scale = config.text_lr_scale if name.startswith(("text.", "text_head.")) else 1.0
         if scale == 0.0:
             p.requires_grad_(False)
         if p.requires_grad:
