@@ -84,7 +84,7 @@ def bells(rng: np.random.Generator, seconds: float = 5.0) -> Wave:
 def drops(rng: np.random.Generator, seconds: float = 4.0) -> Wave:
     """Drops into water: bubbles whose pitch rises while they fade, in a small room."""
     out = 0.001 * rng.standard_normal(len(_time(seconds)))
-    for start in np.arange(0.2, seconds - 0.4, 0.45) + rng.uniform(-0.1, 0.1, len(np.arange(0.2, seconds - 0.4, 0.45))):
+    for start in np.cumsum(rng.uniform(0.1, 0.7, 9)):
         t, hz = _time(0.12), rng.uniform(700, 1500)
         drop = np.sin(2 * np.pi * hz * (t + 3.0 * t**2)) * np.exp(-t / 0.02)
         for delay, gain in ((0.0, 1.0), (0.013, 0.3), (0.031, 0.2), (0.07, 0.1)):
@@ -99,7 +99,7 @@ def engine(rng: np.random.Generator, seconds: float = 4.0) -> Wave:
     firing = 42.0 + 6.0 * np.sin(2 * np.pi * 0.3 * t) + np.cumsum(rng.standard_normal(len(t))) * 0.002
     wave = _harmonics(firing, [1.0 / (1 + (k * 42 - 120) ** 2 / 120**2) + 0.25 / k for k in range(1, 40)])
     rattle = 1.0 + 0.6 * np.sin(np.pi * np.cumsum(firing) / RATE)
-    return wave + 1.2 * rattle * _shaped(rng, seconds, lambda f: 1.0 / (1.0 + (f / 250.0) ** 2))
+    return wave + 0.4 * wave.std() * rattle * _shaped(rng, seconds, lambda f: 1.0 / (1.0 + (f / 250.0) ** 2))
 
 
 def crickets(rng: np.random.Generator, seconds: float = 4.0) -> Wave:
