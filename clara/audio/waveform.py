@@ -73,7 +73,8 @@ def stream(source: Any, sample_rate: int, *, window: float, hop: float) -> Itera
             buffer, offset = buffer[step:], offset + step
     covered = size - step if yielded else 0
     if len(buffer) > max(0, covered) or not yielded:
-        yield offset / sample_rate, buffer
+        # shorter than one output sample: keep one, as `read` does
+        yield offset / sample_rate, buffer if len(buffer) else np.zeros(1, np.float32)
 
 
 def list_audio(folder: str | Path) -> list[Path]:
