@@ -69,13 +69,22 @@ class FactBatches(TrainBatches):
         return [judge(frozenset({f}), clip["facts"], inventory, may) for f in self.vocabulary]
 
 
-def fit_audio(model: DualEncoder, batches: FactBatches, steps: int, optim: OptimConfig, decay: float) -> Tensor:
+def said(model: DualEncoder, facts: list[Fact]) -> Tensor:
+    """Where a trained text side puts each fact: the mean of sixteen ways to say it, (K, D)."""
+    rng, captioner, tokenizer = np.random.default_rng(0), Captioner(CaptionConfig(), {}), get_tokenizer("clara-small")
+    with torch.inference_mode():
+        texts = [[verbalize(f, captioner.language(rng), rng) for _ in range(16)] for f in facts]
+        means = [model.eval().encode_text(*tokenizer(t)).mean(0) for t in texts]
+    return normalize(torch.stack(means), dim=-1).clone()
+
+
+def fit_audio(model: DualEncoder, batches: FactBatches, start_KD: Tensor, steps: int, optim: OptimConfig) -> Tensor:
     """Train the audio side against anchors; the model ends with averaged weights. Returns the anchors, (K, D)."""
-    anchors = nn.Parameter(torch.randn(len(batches.vocabulary), model.config.embed_dim))
+    anchors = nn.Parameter(start_KD)
     side = nn.ModuleDict({"audio": model.audio, "audio_head": model.audio_head})
     side.register_parameter("anchors", anchors)
     side.to(memory_format=torch.channels_last).train()
-    optimizer, ema = build_optimizer(side, optim), EMA(side, decay)
+    optimizer, ema = build_optimizer(side, optim), EMA(side, 0.99)
     spec_augment = SpecAugment(SpecAugmentConfig(time_share=0.08, bin_masks=1, bin_share=0.12, shift_bins=1))
     loader = DataLoader(
         batches, batch_size=None, sampler=range(steps), num_workers=1, prefetch_factor=4,
@@ -140,14 +149,20 @@ def main(
     out: Annotated[Path, typer.Option()] = Path("runs/clara-small"),
     audio_steps: Annotated[int, typer.Option()] = 900,
     text_steps: Annotated[int, typer.Option()] = 200,
+    lr: Annotated[float, typer.Option(help="Highest rate of the audio stage.")] = 1.5e-3,
+    again: Annotated[bool, typer.Option("--again", help="TEXT is a result of this script: go on from it.")] = False,
 ) -> None:
     """Both stages, then the checkpoint folder."""
-    torch.manual_seed(0)
+    seed = int(again)
+    torch.manual_seed(seed)
     recipe = load_yaml(Path(__file__).with_name("clara-small-dev.yaml"))["data"] | {"shards": [shards]}
     model = create_model(text)
-    batches = FactBatches(build(DataConfig, recipe), get_tokenizer(text), model.front_end.sample_rate, 0, (0, 1))
-    optim = OptimConfig(lr=1.5e-3, weight_decay=0.05, betas=(0.9, 0.99), eps=1e-8, warmup_steps=50, grad_clip=5.0)
-    anchors_KD = fit_audio(model, batches, audio_steps, optim, decay=0.99)
+    batches = FactBatches(build(DataConfig, recipe), get_tokenizer(text), model.front_end.sample_rate, seed, (0, 1))
+    start_KD = (
+        said(model, batches.vocabulary) if again else torch.randn(len(batches.vocabulary), model.config.embed_dim)
+    )
+    optim = OptimConfig(lr=lr, weight_decay=0.05, betas=(0.9, 0.99), eps=1e-8, warmup_steps=50, grad_clip=5.0)
+    anchors_KD = fit_audio(model, batches, start_KD, audio_steps, optim)
     model.log_scale.data.fill_(math.log(SCALE))
     save_checkpoint(out / "audio", model, get_tokenizer(text), f"# After {audio_steps} audio steps\n", torch.float32)
     anchor_of = dict(zip(batches.vocabulary, anchors_KD))
