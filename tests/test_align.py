@@ -14,8 +14,8 @@ from clara.text.captions import CaptionConfig, Captioner
 from clara.train.align import AlignConfig, align, draw, facts_of_task
 
 RECIPE = {
-    "model": "test-conv", "steps": 25, "counts": {"emotion": 9, "sound": 6}, "pairs": 2, "threads": 1,
-    "captions": {"languages": ["en", "de"]}, "optim": {"lr": 5.0e-3, "warmup_steps": 2},
+    "model": "clara-small", "steps": 25, "counts": {"emotion": 9, "sound": 20}, "pairs": 2, "threads": 2,
+    "captions": {"languages": ["en", "de"]}, "optim": {"lr": 1.0e-3, "warmup_steps": 2},
 }  # fmt: skip
 
 
