@@ -13,10 +13,12 @@ from typer.testing import CliRunner
 
 from clara import cli
 from clara.apps.synth import RATE, clips
+from clara.cli.app import recipe_path
 from clara.text.prompts import languages, load_language
 from clara.zoo import catalog
 
-TEXT = (Path(__file__).parents[1] / "README.md").read_text(encoding="utf-8")
+ROOT = Path(__file__).parents[1]
+TEXT = (ROOT / "README.md").read_text(encoding="utf-8")
 BLOCKS = re.findall(r"```(\w+)\n(.*?)```", TEXT, flags=re.S)
 
 
@@ -52,8 +54,8 @@ def test_other_lines_name_what_exists() -> None:
     assert verbs <= known
     for kind in ("train", "eval"):
         for recipe in re.findall(rf"^clara {kind} (\S+)", TEXT, flags=re.M):
-            assert cli._recipe(kind, recipe).is_file()
+            assert recipe_path(kind, recipe).is_file()
     for link in re.findall(r"\]\(([^)]+)\)", TEXT):
-        assert (Path(cli.__file__).parents[1] / link).exists(), link
+        assert (ROOT / link).exists(), link
     assert f"speaks {len(languages())} languages" in TEXT
     assert [c for c in languages() if load_language(c).english_name not in TEXT] == []

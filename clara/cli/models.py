@@ -1,4 +1,4 @@
-"""The `clara` command: thin verbs over the library. A user's mistake is one line on stderr and exit status 2."""
+"""Verbs about models and audio: list, show, languages, embed, classify, retrieve, demo."""
 
 from __future__ import annotations
 
@@ -9,53 +9,14 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
-from typer.core import TyperGroup
 
+from clara.cli.app import DEFAULT_MODEL, BatchSize, Device, Json, Model, Sources, app
 from clara.config import CONFIGS
 from clara.errors import ClaraError, unknown
 from clara.zoo import catalog
 
 if TYPE_CHECKING:
     from clara.zoo.embedder import Embedder
-
-DEFAULT_MODEL = "clara-small.base"
-RECIPES = Path(__file__).parent / "_recipes"
-
-
-class Verbs(TyperGroup):
-    """Turns a ClaraError into one line and exit status 2, Ctrl-C into 130."""
-
-    def invoke(self, ctx: Any) -> Any:
-        """Run the verb."""
-        try:
-            return super().invoke(ctx)
-        except ClaraError as e:
-            typer.echo(f"clara: {' '.join(str(e).split())}", err=True)
-            raise typer.Exit(2) from e
-        except KeyboardInterrupt as e:
-            typer.echo("clara: interrupted", err=True)
-            raise typer.Exit(130) from e
-
-
-app = typer.Typer(
-    cls=Verbs,
-    no_args_is_help=True,
-    add_completion=False,
-    pretty_exceptions_enable=False,
-    help="Audio–text models.",
-)
-
-Sources = Annotated[list[str], typer.Argument(help="Audio files and folders.", show_default=False)]
-Model = Annotated[str, typer.Option("--model", "-m", help="arch.tag, hf:org/repo[@revision] or dir:path.")]
-Device = Annotated[str | None, typer.Option(help="cpu, cuda, cuda:N or mps; default: the best there is.")]
-BatchSize = Annotated[int, typer.Option(help="Windows a forward pass.")]
-Json = Annotated[bool, typer.Option("--json", help="Print JSON.")]
-Settings = Annotated[list[str], typer.Option("--set", help="a.b=value: change a key of the recipe; may be repeated.")]
-
-
-def main() -> None:
-    """Entry point of the installed command."""
-    app()
 
 
 @app.command("list")
@@ -201,82 +162,6 @@ def retrieve(
 
 
 @app.command()
-def shards(
-    out: Annotated[Path, typer.Argument(help="Folder of shards to write, or to verify.")],
-    manifest: Annotated[Path | None, typer.Option(help="Rows as JSON Lines.")] = None,
-    corpus: Annotated[str | None, typer.Option(help="A corpus by name, or the path of its .py file.")] = None,
-    data: Annotated[Path | None, typer.Option(help="Folder of the corpus in its official layout.")] = None,
-    verify: Annotated[bool, typer.Option("--verify", help="Check shards: truncation, decoding, keys.")] = False,
-    audio_format: Annotated[str, typer.Option("--format", help="flac, opus, ogg or wav.")] = "flac",
-    sample_rate: Annotated[int, typer.Option(help="Hz.")] = 16000,
-    samples: Annotated[int, typer.Option(help="Clips a shard.")] = 512,
-    max_seconds: Annotated[float | None, typer.Option(help="Cut longer clips into equal parts.")] = None,
-    skip_broken: Annotated[bool, typer.Option("--skip-broken", help="Leave out what cannot be read.")] = False,
-    workers: Annotated[int, typer.Option(help="Processes.")] = 2,
-) -> None:
-    """Write webdataset shards from a manifest or a corpus (resumable), or verify them."""
-    from clara.data.manifest import read_manifest, rows_from_corpus
-    from clara.data.shards import ShardConfig, verify_shards, write_shards
-
-    if verify:
-        problems = verify_shards(out)
-        for problem in problems:
-            typer.echo(str(problem))
-        typer.echo(f"{len(problems)} problems in {out}")
-        raise typer.Exit(1 if problems else 0)
-    if (manifest is None) == (corpus is None) or (corpus is None) != (data is None):
-        raise ClaraError("Give --manifest ROWS.jsonl, or --corpus NAME with --data FOLDER, or --verify.")
-    rows = read_manifest(manifest) if manifest is not None else rows_from_corpus(corpus, data)
-    on_error = "skip" if skip_broken else "raise"
-    index = write_shards(rows, out, ShardConfig(samples, audio_format, sample_rate, workers, max_seconds, on_error))
-    typer.echo(f"{out / 'index.json'}: {index['count']} clips, {index['hours']:.2f} h, {len(index['shards'])} shards")
-
-
-@app.command()
-def train(recipe: Annotated[str, typer.Argument(help="A recipe's path or name.")], settings: Settings = []) -> None:  # noqa: B006
-    """Train by a recipe; the same call goes on from where an earlier one stopped."""
-    from clara.train.trainer import train as run
-
-    typer.echo(f"dir:{run(_recipe('train', recipe), settings)}")
-
-
-@app.command()
-def align(recipe: Annotated[str, typer.Argument(help="A recipe's path or name.")], settings: Settings = []) -> None:  # noqa: B006
-    """Train the text side alone: translations of one meaning become neighbours."""
-    from clara.train.align import align as run
-
-    typer.echo(f"dir:{run(_recipe('train', recipe), settings)}")
-
-
-@app.command()
-def finetune(
-    csv: Annotated[Path, typer.Argument(help="Table of clips: column audio, and text, label or emotion.")],
-    out: Annotated[Path, typer.Option("--out", "-o", help="Folder of the run.")] = Path("runs/finetune"),
-    model: Model = DEFAULT_MODEL,
-    settings: Settings = [],  # noqa: B006
-) -> None:
-    """Fine-tune a checkpoint on a table of clips."""
-    from clara.train.finetune import finetune as run
-
-    typer.echo(f"dir:{run(csv, model, out, settings)}")
-
-
-@app.command("eval")
-def evaluate(
-    recipe: Annotated[str, typer.Argument(help="A recipe's path or name.")],
-    data: Annotated[Path, typer.Option(help="Folder of the corpora.")],
-    model: Model = DEFAULT_MODEL,
-    out: Annotated[Path, typer.Option("--out", "-o", help="Folder for the results.")] = Path("results"),
-    settings: Settings = [],  # noqa: B006
-) -> None:
-    """Evaluate a checkpoint by a recipe; results are JSON with the command, the hash and the prompts."""
-    path = _recipe("eval", recipe)
-    from clara.eval.runner import run
-
-    run(path, model, data, out, settings)
-
-
-@app.command()
 def demo(
     files: Annotated[list[str] | None, typer.Argument(help="Your own audio, beside what the demo makes.")] = None,
     out: Annotated[Path, typer.Option("--out", "-o", help="Folder for the sounds and the picture.")] = Path("demo_out"),
@@ -298,17 +183,3 @@ def _expand(sources: Sequence[str]) -> list[Any]:
     from clara.zoo.embedder import expand
 
     return expand(sources)
-
-
-def _recipe(kind: str, name: str) -> Path:
-    """A recipe's file: the path given, or the one of that name that travels with the package."""
-    if Path(name).is_file():
-        return Path(name)
-    known = {p.stem: p for p in sorted((RECIPES / kind).glob("*.yaml"))}
-    if name not in known:
-        raise unknown(f"{kind} recipe (no such file either)", name, known)
-    return known[name]
-
-
-if __name__ == "__main__":
-    main()

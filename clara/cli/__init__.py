@@ -1,0 +1,18 @@
+"""The `clara` command: thin verbs over the library, one module a family. A mistake is one line and exit status 2."""
+
+from __future__ import annotations
+
+# ruff: isort: off
+# each import registers its verbs, in the order of --help
+from clara.cli import models  # noqa: F401
+from clara.cli import data  # noqa: F401
+from clara.cli import train  # noqa: F401
+from clara.cli import evaluate  # noqa: F401
+
+# ruff: isort: on
+from clara.cli.app import app
+
+
+def main() -> None:
+    """Entry point of the installed command."""
+    app()

@@ -1,0 +1,55 @@
+"""The Typer application, the options that verbs share, and how a user's mistake is told."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+from typer.core import TyperGroup
+
+from clara.errors import ClaraError, unknown
+
+DEFAULT_MODEL = "clara-small.base"
+RECIPES = Path(__file__).parents[1] / "_recipes"
+
+
+class Verbs(TyperGroup):
+    """Turns a ClaraError into one line and exit status 2, Ctrl-C into 130."""
+
+    def invoke(self, ctx: Any) -> Any:
+        """Run the verb."""
+        try:
+            return super().invoke(ctx)
+        except ClaraError as e:
+            typer.echo(f"clara: {' '.join(str(e).split())}", err=True)
+            raise typer.Exit(2) from e
+        except KeyboardInterrupt as e:
+            typer.echo("clara: interrupted", err=True)
+            raise typer.Exit(130) from e
+
+
+app = typer.Typer(
+    cls=Verbs,
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    help="Audio–text models.",
+)
+
+Sources = Annotated[list[str], typer.Argument(help="Audio files and folders.", show_default=False)]
+Model = Annotated[str, typer.Option("--model", "-m", help="arch.tag, hf:org/repo[@revision] or dir:path.")]
+Device = Annotated[str | None, typer.Option(help="cpu, cuda, cuda:N or mps; default: the best there is.")]
+BatchSize = Annotated[int, typer.Option(help="Windows a forward pass.")]
+Json = Annotated[bool, typer.Option("--json", help="Print JSON.")]
+Settings = Annotated[list[str], typer.Option("--set", help="a.b=value: change a key of the recipe; may be repeated.")]
+
+
+def recipe_path(kind: str, name: str) -> Path:
+    """A recipe's file: the path given, or the one of that name that travels with the package."""
+    if Path(name).is_file():
+        return Path(name)
+    known = {p.stem: p for p in sorted((RECIPES / kind).glob("*.yaml"))}
+    if name not in known:
+        raise unknown(f"{kind} recipe (no such file either)", name, known)
+    return known[name]

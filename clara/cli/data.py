@@ -1,0 +1,43 @@
+"""Verbs about data: shards."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from clara.cli.app import app
+from clara.errors import ClaraError
+
+
+@app.command()
+def shards(
+    out: Annotated[Path, typer.Argument(help="Folder of shards to write, or to verify.")],
+    manifest: Annotated[Path | None, typer.Option(help="Rows as JSON Lines.")] = None,
+    corpus: Annotated[str | None, typer.Option(help="A corpus by name, or the path of its .py file.")] = None,
+    data: Annotated[Path | None, typer.Option(help="Folder of the corpus in its official layout.")] = None,
+    verify: Annotated[bool, typer.Option("--verify", help="Check shards: truncation, decoding, keys.")] = False,
+    audio_format: Annotated[str, typer.Option("--format", help="flac, opus, ogg or wav.")] = "flac",
+    sample_rate: Annotated[int, typer.Option(help="Hz.")] = 16000,
+    samples: Annotated[int, typer.Option(help="Clips a shard.")] = 512,
+    max_seconds: Annotated[float | None, typer.Option(help="Cut longer clips into equal parts.")] = None,
+    skip_broken: Annotated[bool, typer.Option("--skip-broken", help="Leave out what cannot be read.")] = False,
+    workers: Annotated[int, typer.Option(help="Processes.")] = 2,
+) -> None:
+    """Write webdataset shards from a manifest or a corpus (resumable), or verify them."""
+    from clara.data.manifest import read_manifest, rows_from_corpus
+    from clara.data.shards import ShardConfig, verify_shards, write_shards
+
+    if verify:
+        problems = verify_shards(out)
+        for problem in problems:
+            typer.echo(str(problem))
+        typer.echo(f"{len(problems)} problems in {out}")
+        raise typer.Exit(1 if problems else 0)
+    if (manifest is None) == (corpus is None) or (corpus is None) != (data is None):
+        raise ClaraError("Give --manifest ROWS.jsonl, or --corpus NAME with --data FOLDER, or --verify.")
+    rows = read_manifest(manifest) if manifest is not None else rows_from_corpus(corpus, data)
+    on_error = "skip" if skip_broken else "raise"
+    index = write_shards(rows, out, ShardConfig(samples, audio_format, sample_rate, workers, max_seconds, on_error))
+    typer.echo(f"{out / 'index.json'}: {index['count']} clips, {index['hours']:.2f} h, {len(index['shards'])} shards")
