@@ -8,6 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from clara.config import Registry
+from clara.errors import ClaraError
 
 
 def masked_mean(x_BNW: Tensor, mask_BN: Tensor) -> Tensor:
@@ -51,6 +52,21 @@ class LinearHead(nn.Linear):
 
     def __init__(self, config: LinearHeadConfig, width: int, embed_dim: int) -> None:
         super().__init__(width, embed_dim, bias=config.bias)
+
+
+@dataclass(frozen=True)
+class IdentityHeadConfig:
+    """No options."""
+
+
+@HEADS.register("identity", IdentityHeadConfig)
+class IdentityHead(nn.Identity):
+    """For a tower that gives the shared width itself."""
+
+    def __init__(self, config: IdentityHeadConfig, width: int, embed_dim: int) -> None:
+        if width != embed_dim:
+            raise ClaraError(f"identity head: the tower's width is {width}, embed_dim {embed_dim}; they must be equal.")
+        super().__init__()
 
 
 @dataclass(frozen=True)

@@ -25,10 +25,23 @@ def multi_positive(
 
     A row without a positive does not count. With one positive a row and column this is `info_nce`.
     """
+    logits_BU = _logits(a_BD, t_UD, positive_BU, scale, ignore_BU)
+    return (_soft_rows(logits_BU, positive_BU) + _soft_rows(logits_BU.T, positive_BU.T)) / 2
+
+
+def audio_to_text(
+    a_BD: Tensor, t_UD: Tensor, positive_BU: Tensor, scale: Tensor | float, ignore_BU: Tensor | None = None
+) -> Tensor:
+    """The half of `multi_positive` that asks for a clip's texts: a cosine softmax over all U, for a U that is every
+    class there is (anchors), where the other way would ask which clips of the batch a class without any has."""
+    return _soft_rows(_logits(a_BD, t_UD, positive_BU, scale, ignore_BU), positive_BU)
+
+
+def _logits(a_BD: Tensor, t_UD: Tensor, positive_BU: Tensor, scale: Tensor | float, ignore_BU: Tensor | None) -> Tensor:
     logits_BU = scale * a_BD @ t_UD.T
     if ignore_BU is not None:
         logits_BU = logits_BU.masked_fill(ignore_BU & ~positive_BU, -torch.inf)
-    return (_soft_rows(logits_BU, positive_BU) + _soft_rows(logits_BU.T, positive_BU.T)) / 2
+    return logits_BU
 
 
 def _soft_rows(logits: Tensor, positive: Tensor) -> Tensor:

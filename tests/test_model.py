@@ -7,7 +7,7 @@ import math
 import pytest
 import torch
 
-from clara.config import arch_config, arch_names, override, to_dict
+from clara.config import Spec, arch_config, arch_names, override, to_dict
 from clara.config import build as build_config
 from clara.errors import ClaraError
 from clara.layers import HEADS, AttentiveStats, masked_mean
@@ -106,6 +106,10 @@ def test_masked_mean_and_attentive_statistics() -> None:
 
 @pytest.mark.parametrize("kind", HEADS.names())
 def test_heads(kind: str) -> None:
-    from clara.config import Spec
+    width = 4 if kind == "identity" else 6
+    assert HEADS.create(Spec(kind), width, 4)(torch.randn(3, width)).shape == (3, 4)
 
-    assert HEADS.create(Spec(kind), 6, 4)(torch.randn(3, 6)).shape == (3, 4)
+
+def test_an_identity_head_cannot_change_the_width() -> None:
+    with pytest.raises(ClaraError, match="width is 6, embed_dim 4"):
+        HEADS.create(Spec("identity"), 6, 4)

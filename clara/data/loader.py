@@ -202,6 +202,7 @@ class TrainBatches(Dataset):
     ) -> None:
         self.config, self.tokenizer, self.rate, self.seed = config, tokenizer, sample_rate, seed
         self.rank, self.world = ranks
+        self.filler = "-"  # fills up the texts to the same number in every process; nobody's caption
         if config.batch_size % self.world:
             raise ClaraError(f"batch_size {config.batch_size} is no multiple of the {self.world} processes.")
         self.entries = scan(config)
@@ -219,7 +220,7 @@ class TrainBatches(Dataset):
         share, size = ROUND * -(-len(captions) // (ROUND * self.world)), len(chosen) // self.world
         positive_BU, ignore_BU, text_index_B = self._targets(clips, captions, share * self.world)
         mine = range(self.rank * size, (self.rank + 1) * size)
-        texts = [c.text for c in captions] + ["-"] * (share * self.world - len(captions))
+        texts = [c.text for c in captions] + [self.filler] * (share * self.world - len(captions))
         local = texts[self.rank * share : (self.rank + 1) * share]
         wave_BT, len_B = pad_waves([torch.from_numpy(self._wave(clips[n], step, n)) for n in mine])
         ids_UL, mask_UL = self._tokens(local)
@@ -318,6 +319,7 @@ def make_loader(
     seed: int,
     steps: range,
     ranks: tuple[int, int] = (0, 1),
+    kind: type[TrainBatches] = TrainBatches,
 ) -> DataLoader:
     """The batches of `steps` of one process, decoded by `config.workers` background processes.
 
@@ -325,8 +327,9 @@ def make_loader(
         seed: of the plan, the captions and the augmentation.
         steps: which batches; resuming is range(done, last).
         ranks: (this process' rank, number of processes).
+        kind: what makes the batches.
     """
-    batches = TrainBatches(config, tokenizer, sample_rate, seed, ranks)
+    batches = kind(config, tokenizer, sample_rate, seed, ranks)
     # forkserver: forking a process that has run torch threads can deadlock the child
     context: Mapping[str, Any] = {"multiprocessing_context": "forkserver", "prefetch_factor": 4}
     options = context if config.workers else {}

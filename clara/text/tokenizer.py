@@ -111,6 +111,39 @@ class HFTokenizer(Tokenizer):
         return self.tokenizer(text[: 32 * self.context_length])["input_ids"]
 
 
+FACTS = "facts.txt"
+
+
+@dataclass(frozen=True)
+class FactsConfig:
+    """`file`: the facts beside the checkpoint, 'task/key' a line; the line's number is the id."""
+
+    file: str = FACTS
+    context_length: int = 64
+
+
+@TOKENIZERS.register("facts", FactsConfig)
+class FactsTokenizer(Tokenizer):
+    """Facts by name, for the 'anchors' text tower: 'emotion/anger', or 'sound/dog + sound/rain' for two."""
+
+    pad_id = 0
+
+    def __init__(self, config: FactsConfig, folder: Path) -> None:
+        path = folder / config.file
+        if not path.is_file():
+            raise ClaraError(f"No file of facts {config.file!r} in {folder}.")
+        self.facts = path.read_text(encoding="utf-8").splitlines()
+        self.context_length, self.vocab_size, self.files = config.context_length, len(self.facts), [path]
+        self.ids = {fact: i for i, fact in enumerate(self.facts)}
+
+    def encode(self, text: str) -> list[int]:
+        names = text.split(" + ")
+        for name in names:
+            if name not in self.ids:
+                raise unknown("fact (this checkpoint has anchors, and no words yet)", name, self.ids)
+        return [self.ids[name] for name in names]
+
+
 def build_tokenizer(spec: Spec, folder: str | Path = ASSETS) -> Tokenizer:
     """The tokenizer that `spec` names, its files looked up in `folder` (the checkpoint) first."""
     if spec.kind not in TOKENIZERS.names():

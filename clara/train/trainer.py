@@ -24,11 +24,13 @@ from torch import Tensor, nn
 from clara import losses
 from clara.audio.augment import SpecAugment, SpecAugmentConfig
 from clara.config import ModelConfig, arch_config, build, load_yaml, override, to_dict
-from clara.data.loader import Batch, DataConfig, make_loader
+from clara.data.facts import FactBatches
+from clara.data.loader import Batch, DataConfig, TrainBatches, make_loader
 from clara.errors import ClaraError, unknown
 from clara.model import DualEncoder
 from clara.text.tokenizer import Tokenizer, build_tokenizer
 from clara.train import checkpoint
+from clara.train.anchors import AnchorStage, anchor_model
 from clara.train.distributed import World, processes
 from clara.train.grad_cache import cached_step, plain_step
 from clara.train.log import RunLog
@@ -43,13 +45,14 @@ from clara.train.optim import (
 )
 from clara.zoo import factory
 
-LOSSES = ("multi_positive", "info_nce", "sigmoid")
+LOSSES = ("multi_positive", "info_nce", "sigmoid", "audio_to_text")
 MAX_LOG_SCALE = math.log(100.0)
 
 
 @dataclass(frozen=True)
 class LossConfig:
-    """`kind`: 'multi_positive', 'info_nce' (a clip with its own caption), 'sigmoid' (needs the model's `init_bias`)."""
+    """`kind`: 'multi_positive', 'info_nce' (a clip with its own caption), 'sigmoid' (needs the model's `init_bias`),
+    'audio_to_text' (one way only: for `anchors`)."""
 
     kind: str = "multi_positive"
 
@@ -57,14 +60,16 @@ class LossConfig:
 @dataclass(frozen=True)
 class TrainConfig:
     """A recipe. `model`: an architecture's name or a whole model config; `init`: a checkpoint to start from, whose
-    config is used where `model` is null. `ema`: decay or null. `grad_cache`: clips a chunk or null. `data.batch_size`
-    is that of all processes together. `threads`: of PyTorch in this process; null = its own choice."""
+    config is used where `model` is null. `anchors`: train audio against one vector a fact instead of texts. `ema`:
+    decay or null. `grad_cache`: clips a chunk or null. `data.batch_size` is that of all processes together. `threads`:
+    of PyTorch in this process; null = its own choice."""
 
     data: DataConfig
     steps: int
     out: str
     model: str | dict[str, Any] | None = None
     init: str | None = None
+    anchors: AnchorStage | None = None
     loss: LossConfig = LossConfig()
     optim: OptimConfig = OptimConfig()
     precision: str = "bf16"
@@ -124,11 +129,13 @@ def check(config: TrainConfig) -> None:
 
 def build_model(config: TrainConfig, folder: Path) -> tuple[DualEncoder, Tokenizer]:
     """The model with its initial weights, and its tokenizer. ClaraError when they do not fit each other or the loss."""
-    if config.model is None:
+    if config.anchors:
+        base = _spec(config.model) if config.model else factory.create_model(config.init).config
+        model, tokenizer = anchor_model(config.anchors, base, config.data, config.init, Path(config.out))
+    elif config.model is None:
         model, tokenizer = factory.create_model(config.init), factory.get_tokenizer(config.init)
     else:
-        inline = isinstance(config.model, dict)
-        spec = build(ModelConfig, config.model, where="model") if inline else arch_config(config.model)
+        spec = _spec(config.model)
         model = DualEncoder(spec)
         tokenizer = factory.get_tokenizer(config.init) if config.init else build_tokenizer(spec.tokenizer, folder)
         if config.init:
@@ -143,6 +150,10 @@ def build_model(config: TrainConfig, folder: Path) -> tuple[DualEncoder, Tokeniz
     if config.spec_augment and model.front_end.bins == 1:
         raise ClaraError("spec_augment masks bands, and this front-end gives the waveform itself: set it to null.")
     return model, tokenizer
+
+
+def _spec(model: str | dict[str, Any]) -> ModelConfig:
+    return build(ModelConfig, model, where="model") if isinstance(model, dict) else arch_config(model)
 
 
 class Trainer:
@@ -200,7 +211,8 @@ class Trainer:
             self.save()
             return False
         steps = range(self.done, c.steps)
-        loader = make_loader(c.data, self.tokenizer, rate, seed=c.seed, steps=steps, ranks=(world.rank, world.size))
+        kind, ranks = FactBatches if c.anchors else TrainBatches, (world.rank, world.size)
+        loader = make_loader(c.data, self.tokenizer, rate, seed=c.seed, steps=steps, ranks=ranks, kind=kind)
         batches = iter(loader)
         while self.done < c.steps:
             try:
@@ -279,6 +291,8 @@ class Trainer:
         if kind == "info_nce":
             return losses.info_nce(audio_BD, text_UD[batch.text_index_B.to(text_UD.device)], scale)
         positive_BU, ignore_BU = (t.to(audio_BD.device) for t in (batch.positive_BU, batch.ignore_BU))
+        if kind == "audio_to_text":
+            return losses.audio_to_text(audio_BD, text_UD, positive_BU, scale, ignore_BU)
         if kind == "sigmoid":
             return losses.sigmoid(audio_BD, text_UD, positive_BU, scale, self.model.bias, ignore_BU)
         return losses.multi_positive(audio_BD, text_UD, positive_BU, scale, ignore_BU)
