@@ -85,3 +85,28 @@ class MLPHead(nn.Sequential):
         hidden = config.hidden or embed_dim
         act = {"relu": nn.ReLU, "gelu": nn.GELU}[config.activation]()
         super().__init__(nn.Linear(width, hidden), act, nn.Linear(hidden, embed_dim))
+
+
+@dataclass(frozen=True)
+class ResidualMLPHeadConfig:
+    """`dropout` on the second layer's output, while training."""
+
+    dropout: float = 0.5
+
+
+@HEADS.register("residual_mlp", ResidualMLPHeadConfig)
+class ResidualMLPHead(nn.Module):
+    """The projection of Microsoft's CLAP (Elizalde et al. 2022, sec. 2.1) and of ParaCLAP: two bias-free layers with a
+    GELU between, the first's output added, layer norm."""
+
+    def __init__(self, config: ResidualMLPHeadConfig, width: int, embed_dim: int) -> None:
+        super().__init__()
+        self.linear1 = nn.Linear(width, embed_dim, bias=False)
+        self.linear2 = nn.Linear(embed_dim, embed_dim, bias=False)
+        self.layer_norm = nn.LayerNorm(embed_dim)
+        self.drop = nn.Dropout(config.dropout)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(B, W) -> (B, D)."""
+        x = self.linear1(x)
+        return self.layer_norm(x + self.drop(self.linear2(nn.functional.gelu(x))))

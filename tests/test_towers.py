@@ -217,6 +217,30 @@ def test_whisper_gives_what_transformers_gives() -> None:
     torch.testing.assert_close(got, expected, rtol=0, atol=2e-3)
 
 
+@torch.no_grad()
+def test_cnn14_on_a_whole_clip_is_the_published_network() -> None:
+    """Kong et al. 2020: blocks, mean over bins, maximum and mean over frames added, one layer; written out plainly."""
+    tower = make("test-cnn14").audio
+    x_BNF = torch.randn(2, 67, 32)
+    y = tower.bn0(x_BNF.transpose(1, 2)).transpose(1, 2)[:, None]
+    for block in tower.blocks:
+        y = block.bn2(block.conv2(block.bn1(block.conv1(y)).relu())).relu()
+        y = nn.functional.avg_pool2d(y, block.pool)
+    y = y.mean(3)
+    expected = tower.fc1(y.amax(2) + y.mean(2)).relu()
+    torch.testing.assert_close(tower(x_BNF, torch.ones(2, 67, dtype=torch.bool)), expected, **EXACT)
+
+
+@torch.no_grad()
+def test_gpt2_is_read_at_the_token_that_microsofts_clap_reads() -> None:
+    tower = make("test-cnn14").text
+    ids_BL = torch.tensor([[5, 6, 7, 9, 0, 0], [5, 0, 6, 7, 9, 0]])  # the second has a '!' (id 0) within
+    mask_BL = torch.tensor([[1, 1, 1, 1, 0, 0], [1, 1, 1, 1, 1, 0]]).bool()
+    tokens_BLW = tower(ids_BL, mask_BL, pool=False)
+    expected = torch.stack([tokens_BLW[0, 3], tokens_BLW[1, 3]])
+    torch.testing.assert_close(tower(ids_BL, mask_BL), expected, **EXACT)
+
+
 @pytest.mark.parametrize("name", ["test-wav2vec2", "test-whisper", "test-ast"])
 def test_local_folder_starts_from_its_weights_and_saves_without_it(name: str, tmp_path: Any) -> None:
     from transformers import AutoConfig, AutoModel
@@ -283,6 +307,9 @@ def test_foreign_weights_load_whole_or_not_at_all(tmp_path: Any) -> None:
         (TEXT_TOWERS, Spec("transformer", {"vocab_size": 10, "width": 30, "heads": 4}), "no multiple of heads"),
         (AUDIO_TOWERS, Spec("conv", {"widths": [8]}), "equally long"),
         (AUDIO_TOWERS, Spec("conv", {"stem": 8}), "at least 16 channels"),
+        (AUDIO_TOWERS, Spec("cnn14", {"widths": [16, 16]}), "equally long"),
+        (AUDIO_TOWERS, Spec("cnn14", {"bins": 16}), "16 bins, and pools divide them by 32"),
+        (TEXT_TOWERS, Spec("hf_text", {"config": {"model_type": "gpt2"}, "pooling": "pooler"}), "gpt2 has no pooler"),
     ],
 )
 def test_wrong_towers_are_refused(registry: Any, spec: Spec, message: str) -> None:
