@@ -6,42 +6,70 @@ import re
 from pathlib import Path
 
 import pytest
-import yaml
 
+from clara.errors import ClaraError
 from clara.text.prompts import languages
 from clara.zoo import catalog
 from clara.zoo.factory import checkpoint_folder, load_checkpoint
 
 CARDS = Path(__file__).parents[1] / "model_cards"
-KEYS = {"name", "architecture", "license", "languages", "sample_rate", "window_seconds", "embed_dim", "parameters"}
-KEYS |= {"sha256", "corpora", "figures"}
+OWN = [n for n in catalog.list_pretrained() if catalog.checkpoint(n).source == "package"]
+FOREIGN = [n for n in catalog.list_pretrained() if n not in OWN]
+TASKS = {"emotion", "arousal", "sound", "music", "instrument", "word", "speech", "language", "speaker", "retrieval"}
+UNCOMPARED = "converter not yet compared"
+COMPARED = "output parity on random weights; the published weights were not opened here"
+SCORES = "| benchmark | metric | value | protocol | source |"
 
 
 def front_matter(name: str) -> tuple[dict, str]:
-    _, head, body = (CARDS / f"{name}.md").read_text(encoding="utf-8").split("---\n", 2)
-    return yaml.safe_load(head), body
+    return catalog.card(name)
 
 
 @pytest.mark.parametrize("name", catalog.list_pretrained())
 def test_a_card_is_complete(name: str) -> None:
     data, body = front_matter(name)
-    row = catalog.checkpoint(name)
-    assert set(data) >= KEYS and all(data[k] not in (None, "", []) for k in KEYS)
-    assert data["name"] == name and data["license"] == row.license and data["sample_rate"] == row.sample_rate
-    assert tuple(data["languages"]) == row.languages and set(row.languages) <= set(languages())
-    assert [c["name"] for c in data["corpora"]] == list(row.corpora)
-    assert all(c["license"] and c["clips"] > 0 for c in data["corpora"])
-    for figure in data["figures"]:
-        assert all(figure.get(k) not in (None, "") for k in ("what", "metric", "value", "checkpoint", "command")), (
-            figure
-        )
+    row = catalog.checkpoint(name)  # strict: an unknown key, a missing one or a wrong type is refused
+    assert all(v not in (None, "", [], {}) for v in data.values())
+    assert row.name == name and name.startswith(f"{row.architecture}.")
+    assert row.terms in catalog.TERMS and set(row.tasks) <= TASKS
+    assert row.sample_rate >= 16000 and row.window_seconds > 0 and row.embed_dim > 0 and row.touches
+    assert all(re.fullmatch(r"[a-z]{2}", code) for code in row.languages)
+    assert list(row.languages) == sorted(row.languages) and len({*row.languages}) == len(row.languages)
+    assert body.startswith(f"# {name}\n")
     for line in body.splitlines():
         if line.startswith("|"):
             assert all(cell.strip() for cell in line.strip("|").split("|")), line
-    assert not re.search(r"TODO|TBD|\?\?\?", body)
+    assert not re.search(r"TODO|TBD|\?\?\?", (CARDS / f"{name}.md").read_text(encoding="utf-8"))
 
 
-@pytest.mark.parametrize("name", [n for n in catalog.list_pretrained() if catalog.checkpoint(n).source == "package"])
+@pytest.mark.parametrize("name", OWN)
+def test_our_card_has_figures_with_commands(name: str) -> None:
+    row = catalog.checkpoint(name)
+    assert set(row.languages) <= set(languages())
+    assert all(c.license and isinstance(c.clips, int) and c.clips > 0 for c in row.corpora)
+    assert row.figures and row.sha256
+    for figure in row.figures:
+        wanted = ("what", "metric", "value", "checkpoint", "command")
+        assert all(figure.get(k) not in (None, "") for k in wanted), figure
+
+
+@pytest.mark.parametrize("name", FOREIGN)
+def test_a_foreign_card_says_where_from_how_compared_and_whose_scores(name: str) -> None:
+    row, (_, body) = catalog.checkpoint(name), front_matter(name)
+    assert row.revision and row.converter
+    if row.source == "file":
+        assert row.download and f"--from {row.converter} --to FOLDER" in body and f"\n{row.download}." in body
+    else:
+        assert re.fullmatch(r"hf:[\w-]+/[\w-]+@[0-9a-f]{40}", row.source), "a hub source is pinned to a commit"
+        assert f'clara.load("{name}")' in body
+    lines = [line for line in body.splitlines() if line.startswith("|")]
+    assert lines[0] == SCORES and len(lines) > 2
+    assert all(len(line.strip("|").split(" | ")) == 5 for line in lines[2:])
+    assert row.verified in (UNCOMPARED, COMPARED)
+    assert re.findall(r"^## (.*)", body, re.M) == ["How to get it", "Published scores", "What to know"]
+
+
+@pytest.mark.parametrize("name", OWN)
 def test_a_card_agrees_with_the_files(name: str) -> None:
     data, _ = front_matter(name)
     folder = checkpoint_folder(catalog.parse_name(name))
@@ -56,3 +84,27 @@ def test_a_card_agrees_with_the_files(name: str) -> None:
 
 def test_no_card_without_a_checkpoint() -> None:
     assert {p.stem for p in CARDS.glob("*.md")} == set(catalog.list_pretrained())
+
+
+def test_a_typing_error_in_a_card_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    text = (CARDS / "dasheng_sonar.glap.md").read_text(encoding="utf-8")
+    (tmp_path / "a.b.md").write_text(text.replace("sample_rate:", "sample_rat:"), encoding="utf-8")
+    monkeypatch.setattr(catalog, "CARDS", tmp_path)
+    with pytest.raises(ClaraError, match=r"model_cards/a\.b\.md 'sample_rat'. Did you mean 'sample_rate'"):
+        catalog.checkpoint("a.b")
+
+
+def test_filters() -> None:
+    assert catalog.list_pretrained(licence="none stated", task="emotion") == ["wav2vec2_bert.paraclap"]
+    assert catalog.list_pretrained("htsat*", licence="cc0") == [n for n in FOREIGN if ".laion-" in n]
+    assert "clara-small.base" in catalog.list_pretrained(language="de", task="emotion")
+    assert all(catalog.checkpoint(n).terms == "permissive" for n in catalog.list_pretrained(licence="permissive"))
+    for wrong in ({"task": "emotoin"}, {"licence": "gratis"}, {"language": "xx"}):
+        with pytest.raises(ClaraError, match=f"Unknown {next(iter(wrong))} of a checkpoint"):
+            catalog.list_pretrained(**wrong)
+
+
+def test_what_must_be_fetched_by_hand_says_from_where_and_how() -> None:
+    with pytest.raises(ClaraError, match=r"zenodo.org/.*clara convert glap_checkpoint.pt --from glap --to FOLDER"):
+        checkpoint_folder(catalog.parse_name("dasheng_sonar.glap"))
+    assert catalog.parse_name("dasheng_sonar", "glap") == catalog.parse_name("dasheng_sonar.glap")

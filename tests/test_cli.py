@@ -58,6 +58,11 @@ def refused(*arguments: object) -> str:
 def test_list_show_languages(model: str) -> None:
     assert "clara-small.base" in done("list") and "test-conv" not in done("list")
     assert done("list", "*.base").startswith("clara-small.base")
+    assert done("list", "--licence", "none stated", "--task", "emotion").split()[0] == "wav2vec2_bert.paraclap"
+    assert "No checkpoint fits" in refused("list", "--licence", "restricted", "--language", "de")
+    assert "Did you mean 'emotion'" in refused("list", "--task", "emotions")
+    foreign = done("show", "dasheng_sonar.glap")
+    assert "converter: glap" in foreign and "| ESC-50, zero-shot |" in foreign
     assert "kind: conv" in done("show", "clara-small")
     shown = done("show", model)
     assert "kind: sentencepiece" in shown and "Random weights, for tests." in shown

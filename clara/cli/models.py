@@ -20,28 +20,47 @@ if TYPE_CHECKING:
 
 
 @app.command("list")
-def list_verb(pattern: Annotated[str, typer.Argument(help="Shell wildcards.")] = "*") -> None:
-    """Models by name: architectures and checkpoints."""
-    names = catalog.list_models(pattern)
+def list_verb(
+    pattern: Annotated[str, typer.Argument(help="Shell wildcards.")] = "*",
+    licence: Annotated[
+        str | None, typer.Option(help="permissive, non-commercial, restricted, none stated, or a part of its name.")
+    ] = None,
+    task: Annotated[str | None, typer.Option(help="emotion, sound, music, word, retrieval …")] = None,
+    language: Annotated[str | None, typer.Option(help="Code of a language of its training texts.")] = None,
+) -> None:
+    """Models by name: architectures and checkpoints; with a filter the checkpoints that fit all of them."""
+    filtered = (licence, task, language) != (None, None, None)
+    names = catalog.list_pretrained(pattern, licence, task, language) if filtered else catalog.list_models(pattern)
+    if not names and catalog.list_models(pattern):
+        raise ClaraError("No checkpoint fits all of these filters: leave one out.")
     if not names:
         raise unknown("model", pattern, catalog.list_models())
+    width = max(map(len, names))
     for name in names:
         row = catalog.CHECKPOINTS.get(name)
-        about = f"checkpoint, {len(row.languages)} languages, {row.license}" if row else "architecture, no weights"
-        typer.echo(f"{name:<28} {about}")
+        spoken = (
+            ""
+            if row is None
+            else " ".join(row.languages)
+            if len(row.languages) < 5
+            else f"{len(row.languages)} languages"
+        )
+        about = f"{row.terms:<14}  {spoken:<12}  {', '.join(row.tasks)}" if row else "architecture, no weights"
+        typer.echo(f"{name:<{width}}  {about}")
 
 
 @app.command()
 def show(name: str) -> None:
-    """One model: where it comes from, its licence, languages and card, or its configuration."""
+    """One model: where it comes from, its licence, training data and card, or its configuration."""
     read = catalog.parse_name(name)
     if read.kind == "arch":
         typer.echo((CONFIGS / f"{read.value}.yaml").read_text(encoding="utf-8").rstrip())
         return
     if read.kind == "checkpoint":
         row = catalog.checkpoint(read.value)
-        typer.echo(f"name: {row.name}\nsource: {row.source}\nlicense: {row.license}\nsample rate: {row.sample_rate} Hz")
-        typer.echo(f"languages: {' '.join(row.languages)}\ntrained on: {'; '.join(row.corpora)}")
+        typer.echo("\n".join(catalog.describe(row)))
+        typer.echo("\n" + catalog.card(row.name)[1].rstrip())
+        return
     from clara.zoo.factory import CARD, CONFIG, checkpoint_folder, read_config
 
     folder = checkpoint_folder(read)

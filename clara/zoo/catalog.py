@@ -1,61 +1,99 @@
 """The table of checkpoints and the reading of model names. Imports no torch.
 
 A name is one of: `arch` (random weights), `arch.tag` (a checkpoint of the table), `hf:org/repo[@revision]`, `dir:path`.
+A row of the table is the front matter of its card, `model_cards/<name>.md`: what is said of a checkpoint stands there
+once. Names come from the files' names; a card is read when its row is asked for.
 """
 
 from __future__ import annotations
 
+import functools
 import re
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
 from pathlib import Path
+from typing import Any
 
-from clara.config import arch_names
+import yaml
+
+from clara.config import arch_names, build
 from clara.errors import ClaraError, unknown
 
-CHECKPOINT_FOLDER = Path(__file__).parent.parent / "checkpoints"
+PACKAGE = Path(__file__).parent.parent
+CARDS = PACKAGE / "_cards"  # a link to model_cards/: the wheel carries a copy, a checkout shows the originals
+CHECKPOINT_FOLDER = PACKAGE / "checkpoints"
 READINGS = "Names: architecture (random weights), architecture.tag (a checkpoint), hf:org/repo[@revision], dir:path"
+TERMS = ("permissive", "non-commercial", "restricted", "none stated")
+
+
+@dataclass(frozen=True)
+class Corpus:
+    """What a checkpoint was trained on: `clips` and `hours` are numbers where they are known, else words."""
+
+    name: str
+    license: str = "not stated by this checkpoint's publisher"
+    clips: int | str = "not published"
+    hours: float | str = "not published"
 
 
 @dataclass(frozen=True)
 class Checkpoint:
-    """One checkpoint. `source`: 'package' (it travels in the wheel) or 'hf:org/repo@revision'. `languages` are the ISO
-    639-1 codes of its training captions, `corpora` what it was trained on, `sample_rate` in Hz."""
+    """One checkpoint, as the front matter of its card states it.
+
+    `source`: 'package' (it travels in the wheel), 'hf:org/repo@revision', or 'file' (its publisher's own format, at
+    `download`, made a folder by `clara convert FILE --from converter`). `terms` is one of TERMS. `languages` are the
+    ISO 639-1 codes of its training texts. `touches`: benchmark -> how the training data touch it. `parameters` is a
+    number, or words where none is published. `verified`: what was compared, on which weights. `sample_rate` in Hz.
+    """
 
     name: str
+    architecture: str
     source: str
     license: str
+    terms: str
     languages: tuple[str, ...]
-    corpora: tuple[str, ...]
+    tasks: tuple[str, ...]
     sample_rate: int
+    window_seconds: float
+    embed_dim: int
+    parameters: int | str
+    corpora: tuple[Corpus, ...]
+    touches: dict[str, str]
+    verified: str
+    revision: str = ""
+    converter: str = ""
+    download: str = ""
+    sha256: str = ""
+    figures: tuple[dict[str, Any], ...] = ()
 
 
-_CODES = "am ar bn de en es fa fr hi id it ja ko lt nl pl pt ru sw tr uk ur vi yo zh"
-_ROWS = (
-    Checkpoint(
-        name="clara-small.base",
-        source="package",
-        license="CC BY-NC-SA 4.0",
-        languages=tuple(_CODES.split()),
-        corpora=(
-            "nEMO",
-            "emospeech-dataset-v1",
-            "emotiontts_open_db",
-            "ASED",
-            "BAVED",
-            "ESC-50",
-            "OpenSFX, Sonic Pi, OpenSoundEffects, Minetest and MAX effects",
-            "donateacry-corpus",
-            "Philharmonia samples",
-            "Arabic Speech Commands",
-            "FSDD, Speech Commands and custom English commands",
-            "audio-cmn",
-            "Yoruba and Swahili read speech",
-        ),
-        sample_rate=16000,
-    ),
-)
-CHECKPOINTS: dict[str, Checkpoint] = {row.name: row for row in _ROWS}
+class _Cards(Mapping[str, Checkpoint]):
+    """name -> row; the names are the cards' file names."""
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(sorted(p.stem for p in CARDS.glob("*.md")))
+
+    def __len__(self) -> int:
+        return sum(1 for _ in self)
+
+    def __contains__(self, name: object) -> bool:
+        return name in list(self)
+
+    def __getitem__(self, name: str) -> Checkpoint:
+        if name not in self:
+            raise KeyError(name)
+        return build(Checkpoint, card(name)[0], where=f"model_cards/{name}.md")
+
+
+CHECKPOINTS: Mapping[str, Checkpoint] = _Cards()
+
+
+@functools.cache
+def card(name: str) -> tuple[dict[str, Any], str]:
+    """The card of a checkpoint of the table: (front matter, text in Markdown)."""
+    _, head, body = (CARDS / f"{name}.md").read_text(encoding="utf-8").split("---\n", 2)
+    return yaml.load(head, getattr(yaml, "CSafeLoader", yaml.SafeLoader)), body.lstrip("\n")
 
 
 @dataclass(frozen=True)
@@ -69,15 +107,54 @@ class ModelName:
 
 
 def list_models(pattern: str = "*") -> list[str]:
-    """Every name `create_model` builds without a download or a path: architectures and checkpoints that match `pattern`
-    (shell wildcards), sorted. The tiny `test-*` architectures are listed only where the pattern begins so."""
+    """Every architecture and checkpoint whose name matches `pattern` (shell wildcards), sorted. The tiny `test-*`
+    architectures are listed only where the pattern begins so."""
     names = [n for n in (*arch_names(), *CHECKPOINTS) if fnmatchcase(n, pattern)]
     return sorted(n for n in names if pattern.startswith("test") or not n.startswith("test-"))
 
 
-def list_pretrained(pattern: str = "*") -> list[str]:
-    """Names `load` accepts from the table: the checkpoints that match `pattern` (shell wildcards), sorted."""
-    return sorted(n for n in CHECKPOINTS if fnmatchcase(n, pattern))
+def list_pretrained(
+    pattern: str = "*", licence: str | None = None, task: str | None = None, language: str | None = None
+) -> list[str]:
+    """The checkpoints of the table whose name matches `pattern` (shell wildcards), sorted.
+
+    Args:
+        pattern: of the name.
+        licence: one of TERMS ('permissive', 'non-commercial', …), or a part of the licence's name ('apache').
+        task: what it was made or measured for: 'emotion', 'sound', 'music', 'retrieval' …
+        language: ISO 639-1 code among the languages of its training texts.
+
+    Raises:
+        ClaraError: a licence, task or language that no checkpoint has.
+    """
+    names = sorted(n for n in CHECKPOINTS if fnmatchcase(n, pattern))
+    if licence is None and task is None and language is None:
+        return names
+    rows = list(CHECKPOINTS.values())
+    known = {
+        "licence": (licence, {*TERMS, *(r.license for r in rows)}),
+        "task": (task, {t for r in rows for t in r.tasks}),
+        "language": (language, {c for r in rows for c in r.languages}),
+    }
+    for kind, (value, values) in known.items():
+        if value is not None and not any(_fits(kind, value, v) for v in values):
+            raise unknown(f"{kind} of a checkpoint", value, values)
+    return [
+        r.name
+        for r in rows
+        if r.name in names
+        and (
+            licence is None
+            or r.terms == licence.lower()
+            or (licence not in TERMS and _fits("licence", licence, r.license))
+        )
+        and (task is None or task in r.tasks)
+        and (language is None or language in r.languages)
+    ]
+
+
+def _fits(kind: str, value: str, known: str) -> bool:
+    return value.lower() in known.lower() if kind == "licence" else value == known
 
 
 def checkpoint(name: str) -> Checkpoint:
@@ -85,6 +162,35 @@ def checkpoint(name: str) -> Checkpoint:
     if name not in CHECKPOINTS:
         raise unknown("checkpoint", name, CHECKPOINTS)
     return CHECKPOINTS[name]
+
+
+def describe(row: Checkpoint) -> list[str]:
+    """A row as lines of text, every field of it named."""
+    parameters = f"{row.parameters:,}" if isinstance(row.parameters, int) else row.parameters
+    lines = [
+        f"name: {row.name}",
+        f"source: {row.source}" + (f" (revision: {row.revision})" if row.revision else ""),
+        *([f"download: {row.download}", f"converter: {row.converter}"] if row.source == "file" else []),
+        f"license: {row.license} [{row.terms}]",
+        f"languages: {' '.join(row.languages)}",
+        f"tasks: {', '.join(row.tasks)}",
+        f"audio: {row.sample_rate} Hz, window {row.window_seconds:g} s; vectors of {row.embed_dim} numbers",
+        f"parameters: {parameters}",
+        f"verified: {row.verified}",
+        "trained on:",
+    ]
+    lines += [f"  {c.name}; clips: {c.clips}; hours: {c.hours}; licence: {c.license}" for c in row.corpora]
+    lines += ["benchmarks and its training data:"]
+    return lines + ([f"  {name}: {how}" for name, how in row.touches.items()] or ["  none known"])
+
+
+def how_to_get(row: Checkpoint) -> str:
+    """For a row whose source is 'file': where its publisher puts it, and the line that makes a folder of it."""
+    file = re.sub(r"[?#].*", "", row.download.split()[0]).rsplit("/", 1)[-1] if "://" in row.download else "FILE"
+    return (
+        f"{row.name} is published in its makers' own format ({row.license}): {row.download}. "
+        f"Then: clara convert {file or 'FILE'} --from {row.converter} --to FOLDER, and load 'dir:FOLDER'."
+    )
 
 
 def parse_name(name: str | Path, pretrained: str | None = None) -> ModelName:
@@ -95,7 +201,7 @@ def parse_name(name: str | Path, pretrained: str | None = None) -> ModelName:
     """
     text = str(name)
     if pretrained is not None:
-        if text not in arch_names():
+        if text not in arch_names() and f"{text}.{pretrained}" not in CHECKPOINTS:
             raise _unknown_model(text)
         text = f"{text}.{pretrained}"
     scheme, _, rest = text.partition(":")

@@ -104,6 +104,8 @@ def checkpoint_folder(name: catalog.ModelName) -> Path:
         if not folder.is_dir():
             raise ClaraError(f"{row.name} is missing from this installation: install the package again from its wheel.")
         return folder
+    if row.source == "file":
+        raise ClaraError(catalog.how_to_get(row))
     source = catalog.parse_name(row.source)
     return hub.download(source.value, source.revision)
 
