@@ -42,7 +42,7 @@ class Classifier:
     Args:
         zoo: the embedder (`clara.load(name)`).
         labels: the user's own label texts, in any language; or, with `task`, some of that task's keys (default: all).
-        task: a task of the language files: emotion, sound, instrument, word, language, speaker, arousal.
+        task: a task of the language files: emotion, sound, instrument, word, language, speaker, arousal, voice.
         language: ISO 639-1 code of the label names and templates of a `task`. Own labels are used as they are.
         templates: texts with {} where the label goes (with a task also {adj}, {noun}, {adv}); default: the
             language's own for a task, the bare label otherwise. Their embeddings are averaged: one unit vector a label.

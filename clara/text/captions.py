@@ -18,7 +18,7 @@ import numpy as np
 from clara.text.prompts import Term, fill, languages, load_language, task_labels
 
 Fact = tuple[str, str]
-SPEECH_TASKS = frozenset({"emotion", "language", "speaker", "arousal", "word"})
+SPEECH_TASKS = frozenset({"emotion", "language", "speaker", "arousal", "word", "voice"})
 SOUND_TASKS = frozenset({"sound", "instrument"})
 
 

@@ -12,7 +12,7 @@ from clara.config import load_yaml
 from clara.errors import ClaraError, unknown
 
 FOLDER = Path(__file__).parent / "languages"
-TASKS = ("emotion", "sound", "instrument", "word", "language", "speaker", "arousal")
+TASKS = ("emotion", "sound", "instrument", "word", "language", "speaker", "arousal", "voice")
 FORMS = ("adj", "noun", "adv")
 
 
@@ -27,7 +27,9 @@ class Term:
 
 @dataclass(frozen=True)
 class Language:
-    """One language's words: terms[task][key], templates[task], and `compose`, ways to join two sounds {a} and {b}."""
+    """One language's words: terms[task][key], templates[task], and sentences that join two things: `compose` two sounds
+    {a} and {b}; `said` a {speaker}, the {text} spoken and one of {adj}, {adv}, {noun} of an emotion; `over` a filled
+    emotion template {speech} and a {sound} behind it."""
 
     code: str
     name: str
@@ -36,6 +38,8 @@ class Language:
     terms: Mapping[str, Mapping[str, Term]]
     templates: Mapping[str, tuple[str, ...]]
     compose: tuple[str, ...]
+    said: tuple[str, ...]
+    over: tuple[str, ...]
 
 
 def languages() -> list[str]:
@@ -54,7 +58,8 @@ def load_language(code: str) -> Language:
         raise ClaraError(f"{code}.yaml: missing {sorted(missing)} or its code is {data.get('code')!r}.")
     terms = {task: {key: _term(value) for key, value in keys.items()} for task, keys in data["terms"].items()}
     templates = {task: tuple(lines) for task, lines in data["templates"].items()}
-    return Language(code, data["name"], data["english_name"], data["checked"], terms, templates, tuple(data["compose"]))
+    joins = (tuple(data.get(name, ())) for name in ("compose", "said", "over"))
+    return Language(code, data["name"], data["english_name"], data["checked"], terms, templates, *joins)
 
 
 def _strings(value: object) -> tuple[str, ...]:
