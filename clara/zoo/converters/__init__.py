@@ -1,0 +1,1 @@
+"""One module a family; importing this package registers them. A new family is one file and one line here."""
