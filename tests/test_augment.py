@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 import torch
 
+from clara.apps import synth
 from clara.audio.augment import (
     SpecAugment,
     SpecAugmentConfig,
@@ -15,10 +16,16 @@ from clara.audio.augment import (
     change_speed,
     crop,
     mix,
+    mix_style,
 )
+from clara.audio.effects import CODECS, codec, pitch_shift, time_stretch
+from clara.errors import ClaraError
 
 RATE = 16000
-EVERYTHING = WaveAugmentConfig(channel=1.0, low_pass=1.0, high_pass=1.0, room=1.0, noise=1.0, clip=1.0)
+EVERYTHING = WaveAugmentConfig(
+    channel=1.0, low_pass=1.0, high_pass=1.0, room=1.0, noise=1.0, clip=1.0,
+    stretch=1.0, stretch_factor=(0.98, 1.02), pitch=1.0, codec=1.0, codecs=CODECS, gain_db=6.0,
+)  # fmt: skip
 
 
 @pytest.mark.parametrize("samples", [1, 2, 160, 16001])
@@ -68,3 +75,74 @@ def test_spec_augment_masks_within_the_real_frames() -> None:
     assert 0.0 < float((out == 0).float().mean()) < 0.8
     nothing = SpecAugment(SpecAugmentConfig(time_masks=0, bin_masks=0))(x, mask)[0]
     assert nothing.equal(x)
+
+
+def test_what_is_off_draws_nothing() -> None:
+    wave = np.random.default_rng(0).uniform(-0.5, 0.5, 8000).astype(np.float32)
+    other_bounds = WaveAugmentConfig(stretch_factor=(0.8, 1.2), pitch_semitones=3.0, codecs=("opus",))
+    a, b = (augment_wave(wave, RATE, c, np.random.default_rng(3)) for c in (WaveAugmentConfig(), other_bounds))
+    assert np.array_equal(a, b)
+
+
+def test_tempo_and_pitch_apart(tone) -> None:
+    wave = tone(2.0, hz=400.0)
+    slower, higher = time_stretch(wave, 0.9), pitch_shift(wave, 2.0)
+    assert len(slower) == round(32000 / 0.9) and abs(peak_hz(slower) - 400) < 2
+    assert len(higher) == 32000 and abs(peak_hz(higher) - 400 * 2 ** (2 / 12)) < 2
+
+
+def peak_hz(wave: np.ndarray) -> float:
+    return np.abs(np.fft.rfft(wave)).argmax() * RATE / len(wave)
+
+
+@pytest.mark.parametrize("name", CODECS)
+def test_codecs_change_the_wave_a_little_and_in_time(name: str) -> None:
+    wave = synth.voice(np.random.default_rng(0), 150.0, 4.0, 1.0, 1.0)
+    wave = (0.5 * wave / np.abs(wave).max()).astype(np.float32)
+    mild, bad = (codec(wave, RATE, name, strength) for strength in (0.0, 1.0))
+    errors = [np.square(out - wave).mean() / np.square(wave).mean() for out in (mild, bad)]
+    assert mild.shape == bad.shape == wave.shape and mild.dtype == np.float32
+    assert 0 < errors[0] < errors[1] < 0.1
+    assert np.array_equal(bad, codec(wave, RATE, name, 1.0))
+    assert np.isfinite(codec(np.zeros(1, np.float32), RATE, name, 0.5)).all()
+
+
+def test_gain_alone_scales(tone) -> None:
+    off = {"speed": 0.0, "channel": 0.0, "noise": 0.0, "clip": 0.0}
+    out = augment_wave(tone(0.1), RATE, WaveAugmentConfig(**off, gain_db=6.0), np.random.default_rng(0))
+    ratio = out[1:] / tone(0.1)[1:]
+    assert np.ptp(ratio) < 1e-4 and 0.5 <= ratio[0] <= 2.0 and abs(ratio[0] - 1) > 0.01
+
+
+def test_bounds_that_would_lose_the_label_are_refused() -> None:
+    with pytest.raises(ClaraError, match="semitones"):
+        WaveAugmentConfig(pitch_semitones=12.0)
+    with pytest.raises(ClaraError, match="codec 'mp4'"):
+        codec(np.ones(100, np.float32), RATE, "mp4", 0.5)
+
+
+def test_style_takes_over_the_other_clips_bands() -> None:
+    x = torch.randn(3, 40, 8) * (0.2 + torch.rand(3, 1, 8)) + torch.randn(3, 1, 8)
+    mask = torch.arange(40)[None] < torch.tensor([40, 25, 40])[:, None]
+    x = x.masked_fill(~mask[..., None], 0.0)
+    other = torch.tensor([1, 2, 0])
+    assert mix_style(x, mask, other, torch.ones(3)).allclose(x, atol=1e-5)
+    taken = mix_style(x, mask, other, torch.zeros(3))
+    for i, j in enumerate(other):
+        mine, theirs = taken[i][mask[i]], x[j][mask[j]]
+        assert mine.mean(0).allclose(theirs.mean(0), atol=1e-3)
+        assert mine.std(0, correction=0).allclose(theirs.std(0, correction=0), atol=1e-2)
+    assert (taken[~mask] == 0).all()
+    half = mix_style(x, mask, other, torch.full((3,), 0.5))
+    assert half[0].mean(0).allclose((x[0].mean(0) + x[1][mask[1]].mean(0)) / 2, atol=1e-3)
+
+
+def test_style_is_drawn_per_clip_and_off_draws_nothing() -> None:
+    x, mask = torch.randn(64, 20, 4) * torch.rand(64, 1, 4), torch.ones(64, 20, dtype=torch.bool)
+    none = {"time_masks": 0, "bin_masks": 0}
+    out = SpecAugment(SpecAugmentConfig(**none, style=0.5))(x, mask)[0]
+    changed = (~torch.isclose(out, x, atol=1e-4)).flatten(1).any(1).float().mean()
+    assert 0.2 < changed < 0.7
+    before = torch.get_rng_state()
+    SpecAugment(SpecAugmentConfig(**none))(x, mask)
+    assert torch.get_rng_state().equal(before)

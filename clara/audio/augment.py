@@ -1,4 +1,4 @@
-"""Augmentation that keeps the label: channel, room, noise, clipping, speed, mixing (waveform) and SpecAugment.
+"""Augmentation that keeps the label: speed, channel, room, noise, clipping, codecs, mixing; SpecAugment and MixStyle.
 
 Waveform functions take and return float32 numpy (T,) and draw from the generator they are given, so that a sample's
 augmentation is a pure function of its seed. Recordings differ by corpus in level, band and room; a tower that can hear
@@ -13,10 +13,15 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from clara.audio.effects import codec, pitch_shift, time_stretch
+from clara.errors import ClaraError
+
 
 @dataclass(frozen=True)
 class WaveAugmentConfig:
-    """Probabilities (0 = off) and bounds. `speed` is the largest relative change (tempo and pitch together)."""
+    """Probabilities (0 = off) and bounds. `speed` is the largest relative change (tempo and pitch together); `stretch`
+    changes tempo alone, `pitch` pitch alone, by at most so many semitones; `codec` draws one of `codecs` ('vorbis',
+    'opus' and 'mp3' are encoded and decoded in truth, and take longer); `gain_db` is the largest change of level."""
 
     speed: float = 0.08
     channel: float = 0.6
@@ -30,10 +35,39 @@ class WaveAugmentConfig:
     noise: float = 0.4
     noise_snr_db: tuple[float, float] = (5.0, 35.0)
     clip: float = 0.08
+    stretch: float = 0.0
+    stretch_factor: tuple[float, float] = (0.9, 1.1)
+    pitch: float = 0.0
+    pitch_semitones: float = 1.5
+    codec: float = 0.0
+    codecs: tuple[str, ...] = ("mu-law", "low-rate")
+    gain_db: float = 0.0
+
+    def __post_init__(self) -> None:
+        slowest, fastest = self.stretch_factor
+        if not 0.5 <= slowest <= fastest <= 2.0 or not 0.0 <= self.pitch_semitones <= 6.0:
+            raise ClaraError(
+                f"stretch_factor={self.stretch_factor}, pitch_semitones={self.pitch_semitones}: expected factors from "
+                "0.5 to 2 and at most 6 semitones; beyond that a clip is no longer what its label says."
+            )
+        if not self.codecs:
+            raise ClaraError("augment.codecs is empty: name at least one, or set augment.codec to 0.")
+
+    @property
+    def fastest(self) -> float:
+        """How much longer than what is kept a crop must be, so that playing it faster leaves enough."""
+        return 1.1 * (self.stretch_factor[1] if self.stretch > 0 else 1.0)
 
 
 def augment_wave(wave_T: np.ndarray, rate: int, config: WaveAugmentConfig, rng: np.random.Generator) -> np.ndarray:
-    """Speed, room and channel, noise, clipping in the order in which a recording meets them."""
+    """Voice, room and channel, noise, clipping, codec, gain, in the order in which a recording meets them.
+
+    What is off draws nothing, so that a recipe keeps its random numbers when an augmentation is added here.
+    """
+    if config.stretch > 0 and rng.random() < config.stretch:
+        wave_T = time_stretch(wave_T, rng.uniform(*config.stretch_factor))
+    if config.pitch > 0 and rng.random() < config.pitch:
+        wave_T = pitch_shift(wave_T, rng.uniform(-config.pitch_semitones, config.pitch_semitones))
     if config.speed > 0:
         wave_T = change_speed(wave_T, 1.0 + rng.uniform(-config.speed, config.speed))
     if rng.random() < config.channel:
@@ -43,6 +77,10 @@ def augment_wave(wave_T: np.ndarray, rate: int, config: WaveAugmentConfig, rng: 
     if rng.random() < config.clip:
         limit = np.quantile(np.abs(wave_T), rng.uniform(0.9, 0.995)) + 1e-5
         wave_T = np.clip(wave_T, -limit, limit)
+    if config.codec > 0 and rng.random() < config.codec:
+        wave_T = codec(wave_T, rate, config.codecs[rng.integers(len(config.codecs))], rng.random())
+    if config.gain_db > 0:
+        wave_T = wave_T * np.float32(10 ** (rng.uniform(-config.gain_db, config.gain_db) / 20))
     return wave_T.astype(np.float32, copy=False)
 
 
@@ -126,13 +164,19 @@ def _fast_length(n: int) -> int:
 
 @dataclass(frozen=True)
 class SpecAugmentConfig:
-    """SpecAugment (Park et al. 2019): how many masks, and the widest as a share of the clip or of the bands."""
+    """SpecAugment (Park et al. 2019): how many masks, and the widest as a share of the clip or of the bands.
+
+    `style`: probability that a clip takes over part of another clip's statistics per band (Freq-MixStyle); the share
+    that it keeps is drawn from Beta(`style_alpha`, `style_alpha`).
+    """
 
     time_masks: int = 2
     time_share: float = 0.12
     bin_masks: int = 2
     bin_share: float = 0.15
     shift_bins: int = 0
+    style: float = 0.0
+    style_alpha: float = 0.3
 
 
 class SpecAugment(nn.Module):
@@ -147,6 +191,10 @@ class SpecAugment(nn.Module):
         c, (B, _, F) = self.config, x_BNF.shape
         if c.shift_bins:
             x_BNF = self._shift(x_BNF)
+        if c.style > 0 and B > 1:
+            share_B = torch.distributions.Beta(c.style_alpha, c.style_alpha).sample((B,)).to(x_BNF)
+            share_B = torch.where(torch.rand(B, device=x_BNF.device) < c.style, share_B, 1.0)
+            x_BNF = mix_style(x_BNF, mask_BN, torch.randperm(B, device=x_BNF.device), share_B)
         lengths_B = mask_BN.sum(1).float()
         drop = torch.zeros_like(x_BNF, dtype=torch.bool)
         for axis, count, share, size_B in (
@@ -168,3 +216,20 @@ class SpecAugment(nn.Module):
         bins_F = torch.arange(x_BNF.shape[2], device=x_BNF.device)
         index = (bins_F[None] + shift_B[:, None]).clamp(0, len(bins_F) - 1)
         return x_BNF.gather(2, index[:, None].expand_as(x_BNF))
+
+
+def mix_style(x_BNF: Tensor, mask_BN: Tensor, other_B: Tensor, share_B: Tensor) -> Tensor:
+    """MixStyle (Zhou et al. 2021, section 3.2) on frequency-wise statistics (Kim et al. 2022, Freq-MixStyle).
+
+    Each clip's bands are standardised over its own frames, then given a mean and deviation between its own (weight
+    `share_B`) and those of clip `other_B` of the batch: another microphone, room or voice, the same words. Under a
+    front-end that already subtracts each band's mean, the deviations are what is mixed. Padding stays 0.
+    """
+    keep, share = mask_BN[..., None], share_B[:, None, None]
+    count = keep.sum(1, keepdim=True).clamp_min(1)
+    mean = x_BNF.masked_fill(~keep, 0.0).sum(1, keepdim=True) / count
+    centred = (x_BNF - mean).masked_fill(~keep, 0.0)
+    std = (centred.square().sum(1, keepdim=True) / count + 1e-5).sqrt()
+    new_mean = share * mean + (1 - share) * mean[other_B]
+    new_std = share * std + (1 - share) * std[other_B]
+    return (centred / std * new_std + new_mean).masked_fill(~keep, 0.0)
