@@ -41,9 +41,11 @@ HEADS: Registry[nn.Module] = Registry("projection head")
 
 @dataclass(frozen=True)
 class LinearHeadConfig:
-    """A bias-free linear map, as in CLIP."""
+    """A linear map, bias-free as in CLIP. `unit_input`: of the tower's vector scaled to unit length (the order in which
+    the first CLARA was evaluated)."""
 
     bias: bool = False
+    unit_input: bool = False
 
 
 @HEADS.register("linear", LinearHeadConfig)
@@ -52,6 +54,11 @@ class LinearHead(nn.Linear):
 
     def __init__(self, config: LinearHeadConfig, width: int, embed_dim: int) -> None:
         super().__init__(width, embed_dim, bias=config.bias)
+        self.unit_input = config.unit_input
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(B, W) -> (B, D)."""
+        return super().forward(nn.functional.normalize(x, dim=-1) if self.unit_input else x)
 
 
 @dataclass(frozen=True)

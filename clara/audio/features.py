@@ -16,11 +16,13 @@ from clara.errors import ClaraError
 
 
 class FrontEnd(nn.Module):
-    """Attributes: `sample_rate` Hz, `window_seconds` (longest clip seen at once), `bins` F."""
+    """Attributes: `sample_rate` Hz, `window_seconds` (longest clip seen at once), `bins` F, `fusion` (whether longer
+    clips are taken whole)."""
 
     sample_rate: int
     window_seconds: float
     bins: int
+    fusion: bool = False
 
     def forward(self, wave_BT: Tensor, len_B: Tensor) -> tuple[Tensor, Tensor]:
         raise NotImplementedError
@@ -33,7 +35,9 @@ FRONT_ENDS: Registry[FrontEnd] = Registry("front-end")
 class LogMelConfig:
     """Log-mel front-end. `normalize`: 'band' subtracts each band's mean over the clip and divides by the clip's one
     standard deviation (removes level and the channel's stationary response); 'clip' uses one mean and deviation;
-    'fixed' uses `mean` and `std` (both in dB)."""
+    'fixed' uses `mean` and `std` (both in dB), and 'peak' the same of decibels below the clip's peak (librosa's
+    power_to_db with ref=max). What is more than `floor_db` below the peak is raised to that. `pad_mode`:
+    what a frame sees beyond the clip's ends, silence ('constant') or the clip mirrored there ('reflect')."""
 
     sample_rate: int = 16000
     window_seconds: float = 10.0
@@ -50,6 +54,7 @@ class LogMelConfig:
     std: float = 1.0
     floor_db: float = 80.0
     min_frames: int = 32
+    pad_mode: str = "constant"
 
 
 @FRONT_ENDS.register("log_mel", LogMelConfig)
@@ -58,8 +63,10 @@ class LogMel(FrontEnd):
 
     def __init__(self, config: LogMelConfig) -> None:
         super().__init__()
-        if config.normalize not in ("band", "clip", "fixed"):
-            raise ClaraError(f"front-end normalize={config.normalize!r}: expected 'band', 'clip' or 'fixed'.")
+        if config.normalize not in ("band", "clip", "fixed", "peak"):
+            raise ClaraError(f"front-end normalize={config.normalize!r}: expected 'band', 'clip', 'fixed' or 'peak'.")
+        if config.pad_mode not in ("constant", "reflect"):
+            raise ClaraError(f"front-end pad_mode={config.pad_mode!r}: expected 'constant' or 'reflect'.")
         self.config = config
         self.sample_rate, self.window_seconds, self.bins = config.sample_rate, config.window_seconds, config.n_mels
         bank = torchaudio.functional.melscale_fbanks(
@@ -83,9 +90,13 @@ class LogMel(FrontEnd):
         short = c.min_frames * c.hop_length - wave_BT.shape[1]
         if short > 0:
             wave_BT = nn.functional.pad(wave_BT, (0, short))
+        if c.pad_mode == "reflect":
+            wave_BT = mirror_ends(wave_BT, len_B, c.n_fft // 2)
+        else:
+            wave_BT = nn.functional.pad(wave_BT, (c.n_fft // 2, c.n_fft // 2))
         with torch.autocast(wave_BT.device.type, enabled=False):
             spec = torch.stft(
-                wave_BT, c.n_fft, c.hop_length, c.win_length, self.hann, pad_mode="constant", return_complex=True
+                wave_BT, c.n_fft, c.hop_length, c.win_length, self.hann, center=False, return_complex=True
             )
             power_BNF = (spec.real.square() + spec.imag.square()).transpose(1, 2) @ self.bank
         frames_B = len_B // c.hop_length + 1
@@ -97,7 +108,8 @@ class LogMel(FrontEnd):
         db = 10.0 * power_BNF.clamp_min(1e-10).log10()
         peak = db.masked_fill(~keep, -100.0).amax(dim=(1, 2), keepdim=True)
         x = torch.maximum(db, peak - c.floor_db)
-        if c.normalize == "fixed":
+        if c.normalize in ("fixed", "peak"):
+            x = x - peak if c.normalize == "peak" else x
             return ((x - c.mean) / c.std).masked_fill(~keep, 0.0)
         count = keep.sum(1, keepdim=True)
         mean = x.masked_fill(~keep, 0.0).sum(1, keepdim=True) / count
@@ -142,6 +154,15 @@ class Waveform(FrontEnd):
             var = centred.square().sum(1, keepdim=True) / len_B[:, None]
             wave_BT = centred / (var + 1e-7).sqrt()
         return wave_BT[..., None], mask_BT
+
+
+def mirror_ends(wave_BT: Tensor, len_B: Tensor, size: int) -> Tensor:
+    """Each clip of `len_B` samples with `size` more at both of its own ends, mirrored there: (B, T + 2 size). What lies
+    beyond the mirrored end is not zero: mask it."""
+    place = torch.arange(-size, wave_BT.shape[1] + size, device=wave_BT.device)
+    period_B1 = (2 * (len_B - 1)).clamp_min(1)[:, None]
+    place_BT = place % period_B1
+    return wave_BT.gather(1, torch.minimum(place_BT, period_B1 - place_BT).clamp_max(wave_BT.shape[1] - 1))
 
 
 def pad_waves(waves: list[Tensor]) -> tuple[Tensor, Tensor]:

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import hashlib
+import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import sentencepiece
 import torch
@@ -82,10 +85,14 @@ class SentencePiece(Tokenizer):
 
 @dataclass(frozen=True)
 class HFTokenizerConfig:
-    """`name`: a hub id, or a folder beside the checkpoint written by `save_pretrained`."""
+    """`name`: a hub id, or a folder beside the checkpoint written by `save_pretrained`. `suffix` ends every text
+    (Microsoft's CLAP of 2023: ' <|endoftext|>'); the characters of `blanks` are read as spaces (WavCaps' texts have no
+    punctuation)."""
 
     name: str
     context_length: int = 64
+    suffix: str = ""
+    blanks: str = ""
 
 
 @TOKENIZERS.register("hf", HFTokenizerConfig)
@@ -103,12 +110,14 @@ class HFTokenizer(Tokenizer):
             raise ClaraError(f"Tokenizer {config.name!r} cannot be loaded from {folder} or the hub: {e}") from e
         if self.tokenizer.pad_token_id is None:
             self.tokenizer.pad_token = self.tokenizer.eos_token
-        self.context_length = config.context_length
+        self.context_length, self.suffix = config.context_length, config.suffix
+        self.blanks = str.maketrans(config.blanks, " " * len(config.blanks))
         self.vocab_size, self.pad_id = len(self.tokenizer), self.tokenizer.pad_token_id
         self.files = [local] if local.is_dir() else []
 
     def encode(self, text: str) -> list[int]:
-        return self.tokenizer(text[: 32 * self.context_length])["input_ids"]
+        text = text[: 32 * self.context_length].translate(self.blanks) + self.suffix
+        return self.tokenizer(text)["input_ids"]
 
 
 FACTS = "facts.txt"
@@ -142,6 +151,116 @@ class FactsTokenizer(Tokenizer):
             if name not in self.ids:
                 raise unknown("fact (this checkpoint has anchors, and no words yet)", name, self.ids)
         return [self.ids[name] for name in names]
+
+
+# Whisper's multilingual vocabulary and merges, as `_fingerprint` reads them, without the first merge
+WHISPER_BPE = "e486bd677d1b9d3b3ea33f8eeb5a5189d198122ef0f03af04a70a154afa715d3"
+# Whisper's languages in its order, and those the first CLARA put in between and behind: the order makes the ids
+# fmt: off
+CLARA_LANGUAGES = (
+    "en", "zh", "zh-CN", "de", "es", "ru", "ko", "fr", "ja", "pt", "tr", "pl", "ca", "nl", "ar", "sv", "it", "id", "hi",
+    "fi", "vi", "iw", "uk", "el", "ms", "cs", "ro", "da", "hu", "ta", "no", "th", "ur", "hr", "bg", "lt", "la", "mi",
+    "ml", "cy", "sk", "te", "fa", "lv", "bn", "sr", "az", "sl", "kn", "et", "mk", "br", "eu", "is", "hy", "ne", "mn",
+    "bs", "kk", "sq", "sw", "gl", "mr", "pa", "si", "km", "sn", "yo", "so", "af", "oc", "ka", "be", "tg", "sd", "gu",
+    "am", "yi", "lo", "uz", "fo", "ht", "ps", "tk", "nn", "mt", "sa", "lb", "my", "bo", "tl", "mg", "as", "tt", "haw",
+    "ln", "ha", "ba", "jw", "su", "gn", "fy", "fy-NL", "eo", "cnh", "cv", "dv", "ky", "or", "rw",
+)
+# fmt: on
+
+
+@dataclass(frozen=True)
+class ClaraBPEConfig:
+    """`name`: Whisper's multilingual tokenizer, a hub id or a folder beside the checkpoint (also one with its
+    vocab.json and merges.txt alone). `language` and `speech` are the tags of a text that has none."""
+
+    name: str = "openai/whisper-tiny"
+    language: str = "en"
+    speech: bool = True
+    context_length: int = 4096
+
+
+@TOKENIZERS.register("clara_bpe", ClaraBPEConfig)
+class ClaraBPE(HFTokenizer):
+    """The first CLARA's: Whisper's byte-pair encoding with tags of its own, whose ids are not Whisper's.
+
+    Its file of merges has no heading, and the transformers of its time took the first merge, of a space and a 't', for
+    one: it was trained without. ' talking' is three tokens, then and here; transformers 5 makes one of it.
+    A text is '<|en|><|speech|> ' and itself; one that begins with '<|', say '<|de|><|speech|> Hallo', keeps its tags.
+    """
+
+    def __init__(self, config: ClaraBPEConfig, folder: Path) -> None:
+        if config.language not in CLARA_LANGUAGES:
+            raise unknown("language tag of the first CLARA", config.language, CLARA_LANGUAGES)
+        super().__init__(HFTokenizerConfig(config.name, config.context_length), folder)
+        self.tokenizer = _clara_tags(self.tokenizer, config.name)
+        self.vocab_size, self.pad_id = len(self.tokenizer), 0
+        self.tags = f"<|{config.language}|><|{'speech' if config.speech else 'nospeech'}|> "
+
+    def encode(self, text: str) -> list[int]:
+        return super().encode(text if text.startswith("<|") else self.tags + text)
+
+
+def _clara_tags(whisper: Any, name: str) -> Any:
+    """The transformers tokenizer of Whisper's byte-pair encoding with CLARA's special tokens after it."""
+    from tokenizers import Tokenizer as Backend
+    from tokenizers import decoders, models, pre_tokenizers
+    from transformers import PreTrainedTokenizerFast
+
+    end = "<|endoftext|>"
+    bpe = json.loads(whisper.backend_tokenizer.to_str())["model"] if whisper.is_fast else {}
+    vocab = {token: i for token, i in bpe.get("vocab", {}).items() if token != end}
+    merges = [tuple(m.split(" ")) if isinstance(m, str) else tuple(m) for m in bpe.get("merges", [])]
+    if merges[:1] == [("Ġ", "t")]:
+        del merges[0]
+    if _fingerprint(vocab, merges) != WHISPER_BPE:
+        raise ClaraError(
+            f"Tokenizer {name!r} is not Whisper's multilingual one, on which the first CLARA was trained: expected a "
+            "multilingual openai/whisper-…, or a folder with the vocab.json and merges.txt of the original repository."
+        )
+    backend = Backend(models.BPE(vocab, merges))
+    backend.pre_tokenizer, backend.decoder = pre_tokenizers.ByteLevel(add_prefix_space=False), decoders.ByteLevel()
+    tags = ("startoftranscript", *CLARA_LANGUAGES, "translate", "transcribe", "nospeech", "speech")
+    backend.add_special_tokens([end, *(f"<|{tag}|>" for tag in tags)])
+    return PreTrainedTokenizerFast(tokenizer_object=backend, eos_token=end)
+
+
+def _fingerprint(vocab: dict[str, int], merges: list[tuple[str, ...]]) -> str:
+    lines = [*sorted(vocab, key=vocab.__getitem__), "", *map(" ".join, merges)]
+    return hashlib.sha256("\n".join(lines).encode()).hexdigest()
+
+
+@dataclass(frozen=True)
+class NLLBConfig:
+    """`file`: the sentencepiece .model of NLLB or SONAR beside the checkpoint. `language`: NLLB's code of the language
+    that every text is said to be in ('eng_Latn', 'deu_Latn' …); GLAP says English of all."""
+
+    file: str = "sentencepiece.source.256000.model"
+    language: str = "eng_Latn"
+    context_length: int = 514
+
+
+@TOKENIZERS.register("nllb", NLLBConfig)
+class NLLBTokenizer(Tokenizer):
+    """NLLB's (Costa-jussà et al. 2022): a language token, the pieces, </s>. Ids are those of transformers' NLLB: <s>
+    <pad> </s> <unk>, the pieces from the fourth on, a padding piece, 202 languages."""
+
+    def __init__(self, config: NLLBConfig, folder: Path) -> None:
+        from transformers.models.nllb.tokenization_nllb import FAIRSEQ_LANGUAGE_CODES
+
+        if config.language not in FAIRSEQ_LANGUAGE_CODES:
+            raise unknown("language code of NLLB", config.language, FAIRSEQ_LANGUAGE_CODES)
+        path = folder / config.file
+        if not path.is_file():
+            raise ClaraError(f"No tokenizer file {config.file!r} in {folder}.")
+        self.processor = sentencepiece.SentencePieceProcessor(model_file=str(path))
+        pieces = self.processor.vocab_size()
+        self.language_id = pieces + 1 + FAIRSEQ_LANGUAGE_CODES.index(config.language)
+        self.context_length, self.files = config.context_length, [path]
+        self.vocab_size, self.pad_id = pieces + 206, 1  # with fairseq's three markers of mined and translated data
+
+    def encode(self, text: str) -> list[int]:
+        pieces = self.processor.encode(text[: 32 * self.context_length])
+        return [self.language_id, *((3, 0, 2)[p] if p < 3 else p + 1 for p in pieces), 2]
 
 
 def build_tokenizer(spec: Spec, folder: str | Path = ASSETS) -> Tokenizer:
