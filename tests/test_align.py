@@ -1,31 +1,41 @@
-"""The text stage: two texts of one meaning, drawn alike every time, come closer."""
+"""The text stage: two texts of one meaning come closer, and onto the anchors that audio was trained against."""
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import pytest
 import torch
 import yaml
+from torch.nn.functional import normalize
 
 import clara
 from clara.errors import ClaraError
 from clara.text.captions import CaptionConfig, Captioner
-from clara.train.align import AlignConfig, align, draw, facts_of_task
+from clara.train.align import AlignConfig, Goals, Names, NamesConfig, align, draw, facts_of_task
+from clara.zoo.factory import create_model
 
 RECIPE = {
     "model": "clara-small", "steps": 25, "counts": {"emotion": 9, "sound": 20}, "pairs": 2, "threads": 2,
     "captions": {"languages": ["en", "de"]}, "optim": {"lr": 1.0e-3, "warmup_steps": 2},
 }  # fmt: skip
+FACTS = ["emotion/anger", "emotion/calm", "sound/dog", "sound/rain", "word/zh:你好"]
 
 
-def test_batches_are_seeded_and_parallel() -> None:
+def test_batches_are_seeded() -> None:
     config = AlignConfig("test-conv", 1, "x", {"emotion": 9, "word": 5}, pairs=3)
     captioner = Captioner(CaptionConfig(), {})
-    one, two, tasks = draw(config, captioner, 4)
-    assert (one, two, tasks) == draw(config, captioner, 4) and one != draw(config, captioner, 5)[0]
-    assert tasks.count("emotion") == 9 and len(one) == len(two) == len(tasks)
-    assert 9 + 5 < len(one) <= 9 + 5 + 3 and one != two
+    pairs = draw(config, captioner, 4, {})
+    assert pairs == draw(config, captioner, 4, {}) != draw(config, captioner, 5, {})
+    assert [p.task for p in pairs].count("emotion") == 9 and 9 + 5 < len(pairs) <= 9 + 5 + 3
+    assert any(p.one != p.two for p in pairs)
+
+
+def test_facts_that_only_a_corpus_knows_are_drawn_too() -> None:
+    config = AlignConfig("test-conv", 1, "x", {"word": 10**6}, pairs=0)
+    said = {p.facts for p in draw(config, Captioner(CaptionConfig(), {}), 0, {"word": [("word", "zh:你好")]})}
+    assert frozenset({("word", "zh:你好")}) in said and frozenset({("word", "lt:zero")}) in said
 
 
 def test_a_word_is_another_fact_in_every_language() -> None:
@@ -46,3 +56,85 @@ def test_translations_come_closer(tmp_path: Path) -> None:
         return float(cosine.diagonal().mean() - cosine[~torch.eye(3, dtype=torch.bool)].mean())
 
     assert closeness(25) > closeness(1) + 0.1
+
+
+def test_names_are_two_locales_words_for_one_emoji(tmp_path: Path) -> None:
+    for code, dog, cat in (("en", "dog face", "cat face"), ("de", "Hundegesicht", "Katzengesicht")):
+        notes = {"🐶": [dog, [dog, "pet"]], "🐱": [cat, []]}
+        (tmp_path / f"{code}.json").write_text(json.dumps({"annotations": notes, "languages": {}}))
+    (tmp_path / "xx.json").write_text(json.dumps({"annotations": {"🐶": ["", []]}}))
+    names = Names(NamesConfig(str(tmp_path), count=2))
+    config = AlignConfig("test-conv", 1, "x", pairs=0)
+    pairs = draw(config, Captioner(CaptionConfig(), {}), 0, {}, names)
+    assert {p.task for p in pairs} == {"name"} and len(pairs) == 2
+    assert all(("og" in p.one or "und" in p.one or p.one == "pet") == ("at" not in p.one) for p in pairs)
+    with pytest.raises(ClaraError, match="holds no <locale>"):
+        Names(NamesConfig(str(tmp_path / "none")))
+
+
+@pytest.fixture
+def anchored(tmp_path: Path) -> tuple[Path, Goals]:
+    """A checkpoint of clara-small's audio side with five anchors, and those anchors."""
+    from clara.config import Spec, arch_config, build, to_dict
+    from clara.model import DualEncoder, ModelConfig
+    from clara.text.tokenizer import FactsConfig, FactsTokenizer
+    from clara.zoo.factory import save_checkpoint
+
+    (tmp_path / "facts.txt").write_text("\n".join(FACTS) + "\n", encoding="utf-8")
+    base = to_dict(arch_config("clara-small"))
+    base |= {"text": {"kind": "anchors", "vocab_size": 5, "width": 256}, "text_head": {"kind": "identity"}}
+    model = DualEncoder(build(ModelConfig, base | {"tokenizer": {"kind": "facts"}, "init_scale": 16.0}))
+    tokenizer = FactsTokenizer(FactsConfig(), tmp_path)
+    assert model.config.tokenizer == Spec("facts")
+    folder = save_checkpoint(tmp_path / "anchored", model, tokenizer, "# x\n", torch.float32)
+    return folder, Goals(model, FACTS, {})
+
+
+def test_texts_are_drawn_onto_anchors_and_audio_comes_along(anchored: tuple[Path, Goals], tmp_path: Path) -> None:
+    folder, goals = anchored
+    recipe = tmp_path / "r.yaml"
+    unheard = {"emotion/boredom": ["emotion/calm", "sound/rain"]}
+    recipe.write_text(
+        yaml.safe_dump(
+            {**RECIPE, "init": "clara-small.base", "counts": {"emotion": 9, "sound": 99}, "steps": 15, "pull": 3.0}
+            | {"anchors": f"dir:{folder}", "unheard": unheard, "out": str(tmp_path / "out")}
+            | {"captions": {"languages": ["en"]}}
+        )
+    )
+    out = f"dir:{align(recipe)}"
+    zoo, before = clara.load(out), create_model(f"dir:{folder}")
+    text_TD = zoo.embed_text(["the sound of rain", "dog barking", "a recording of rain", "someone speaks angrily"])
+    nearest = (text_TD @ goals.vector_KD.T).argmax(1)
+    assert [FACTS[i] for i in nearest.tolist()] == ["sound/rain", "sound/dog", "sound/rain", "emotion/anger"]
+    between = normalize(goals.vector_KD[1] + goals.vector_KD[3], dim=0)
+    assert zoo.embed_text(["someone speaks with boredom"])[0] @ between > 0.4
+    after = create_model(out).state_dict()
+    assert all(torch.equal(after[n], t) for n, t in before.state_dict().items() if n.startswith("audio"))
+
+
+def test_anchors_must_be_anchors(anchored: tuple[Path, Goals], tmp_path: Path) -> None:
+    recipe = tmp_path / "r.yaml"
+    recipe.write_text(yaml.safe_dump({**RECIPE, "anchors": "clara-small.base", "out": "x"}))
+    with pytest.raises(ClaraError, match="has no anchors"):
+        align(recipe)
+    recipe.write_text(
+        yaml.safe_dump({**RECIPE, "anchors": f"dir:{anchored[0]}", "out": "x", "unheard": {"a/b": ["c"]}})
+    )
+    with pytest.raises(ClaraError, match="unheard"):
+        align(recipe)
+
+
+def test_the_two_losses_of_a_goal() -> None:
+    """On its anchor a text's distance term is 0; two facts in one text aim between theirs."""
+    from types import SimpleNamespace
+
+    eye = torch.eye(4)
+    source = SimpleNamespace(text=SimpleNamespace(vectors=SimpleNamespace(weight=eye)))
+    goals = Goals(source, FACTS[:4], {})
+    both = frozenset({("sound", "dog"), ("sound", "rain")})
+    facts = [frozenset({("sound", "dog")}), both, frozenset({("sound", "unheard of")})]
+    there = torch.stack([eye[2], normalize(eye[2] + eye[3], dim=0), eye[0]])
+    away = torch.stack([eye[2], normalize(eye[0] + eye[3], dim=0), eye[1]])
+    scale = torch.tensor(50.0)
+    assert goals.loss(there, facts, scale) == pytest.approx(0.0, abs=1e-5)
+    assert goals.loss(away, facts, scale) == pytest.approx(4 * 0.5 / 2, abs=1e-5)

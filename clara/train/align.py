@@ -7,6 +7,7 @@ two verbalisations of every fact of a batch), which costs minutes and needs no r
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -14,24 +15,39 @@ from pathlib import Path
 import numpy as np
 import torch
 from torch import Tensor, nn
+from torch.nn.functional import cross_entropy, normalize
 from tqdm import tqdm
 
 from clara.config import arch_config, build, load_yaml, override
+from clara.data.facts import named_fact
 from clara.errors import ClaraError, unknown
 from clara.losses import info_nce
 from clara.model import DualEncoder
 from clara.text.captions import CaptionConfig, Captioner, Fact, join, verbalize
 from clara.text.prompts import TASKS, languages, load_language, task_labels
-from clara.text.tokenizer import build_tokenizer
+from clara.text.tokenizer import FactsTokenizer, Tokenizer, build_tokenizer
 from clara.train.optim import OptimConfig, build_optimizer, learning_rate, set_learning_rate
-from clara.zoo.factory import create_model, load_strictly, save_checkpoint
+from clara.zoo.factory import create_model, get_tokenizer, load_strictly, save_checkpoint
+
+
+@dataclass(frozen=True)
+class NamesConfig:
+    """CLDR's names and keywords of emoji: `folder` of <locale>.json files ({"annotations": {emoji: [name, [keyword,
+    …]]}}), `count` of emoji a batch. Two locales' words for one emoji mean the same."""
+
+    folder: str
+    count: int = 48
 
 
 @dataclass(frozen=True)
 class AlignConfig:
     """`counts`: so many different facts of each task a batch (fewer where the task has fewer); `pairs`: so many pairs
     of sounds, said in one sentence. Every fact is said twice, in languages drawn by `captions`. `weights`: of each
-    task's own loss, 1 where not named; `init`: a checkpoint whose text side to go on from."""
+    task's own loss, 1 where not named; `names`: more translations; `init`: a checkpoint whose text side to go on from.
+
+    `anchors`: a checkpoint trained against anchors, whose audio side the result gets: what is said of a fact is drawn
+    to its anchor with weight `pull`. `unheard`: facts without an anchor that get one between others
+    ('emotion/boredom': ['emotion/sadness', …])."""
 
     model: str
     steps: int
@@ -39,11 +55,25 @@ class AlignConfig:
     counts: dict[str, int] = field(default_factory=dict)
     pairs: int = 24
     weights: dict[str, float] = field(default_factory=dict)
+    names: NamesConfig | None = None
     init: str | None = None
+    anchors: str | None = None
+    unheard: dict[str, tuple[str, ...]] = field(default_factory=dict)
+    pull: float = 1.0
     captions: CaptionConfig = CaptionConfig()
     optim: OptimConfig = OptimConfig()
     seed: int = 0
     threads: int | None = None
+
+
+@dataclass(frozen=True)
+class Pair:
+    """Two texts that mean `facts`, and the task whose classes they are told apart from."""
+
+    one: str
+    two: str
+    task: str
+    facts: frozenset[Fact]
 
 
 def facts_of_task(task: str) -> list[Fact]:
@@ -55,25 +85,53 @@ def facts_of_task(task: str) -> list[Fact]:
     return [(task, key) for key in task_labels(task)]
 
 
-def draw(config: AlignConfig, captioner: Captioner, step: int) -> tuple[list[str], list[str], list[str]]:
-    """Two texts for every fact set of batch `step`, and its task: equally long lists, entry i of both texts means the
-    same."""
+class Names:
+    """CLDR's words for emoji, one list a locale."""
+
+    def __init__(self, config: NamesConfig) -> None:
+        self.count, self.texts = config.count, []
+        files = sorted(Path(config.folder).glob("*.json"))
+        if not files:
+            raise ClaraError(f"names.folder {config.folder!r} holds no <locale>.json files of CLDR.")
+        found: dict[str, list[list[str]]] = {}
+        for path in files:
+            notes = json.loads(path.read_text(encoding="utf-8")).get("annotations", {})
+            for emoji, (name, keywords) in notes.items():
+                found.setdefault(emoji, []).append([x for x in (name, *keywords[:3]) if x and x.strip()])
+        self.texts = [[ws for ws in locales if ws] for _, locales in sorted(found.items())]
+        self.texts = [locales for locales in self.texts if len(locales) > 1]
+
+    def draw(self, rng: np.random.Generator) -> list[Pair]:
+        """`count` emoji, each in the words of two locales."""
+        out = []
+        for i in rng.permutation(len(self.texts))[: self.count]:
+            locales = self.texts[i]
+            a, b = (locales[j] for j in rng.permutation(len(locales))[:2])
+            # a name names one thing; a keyword, one time in four, may name several
+            one, two = (ws[0] if rng.random() < 0.75 else ws[rng.integers(len(ws))] for ws in (a, b))
+            out.append(Pair(one, two, "name", frozenset()))
+        return out
+
+
+def draw(
+    config: AlignConfig, captioner: Captioner, step: int, more: Mapping[str, list[Fact]], names: Names | None = None
+) -> list[Pair]:
+    """The pairs of batch `step`, sorted by task. `more`: facts of a task beside those the language files know."""
     rng = np.random.default_rng([config.seed, step])
     chosen: list[frozenset[Fact]] = []
     for task, count in config.counts.items():
-        known = facts_of_task(task)
+        known = sorted({*facts_of_task(task), *more.get(task, ())})
         chosen += [frozenset({known[i]}) for i in rng.permutation(len(known))[:count]]
     sounds = facts_of_task("sound")
     pairs = {frozenset({sounds[i], sounds[j]}) for i, j in rng.integers(len(sounds), size=(config.pairs, 2)) if i != j}
     chosen += sorted(pairs, key=sorted)
 
-    chosen.sort(key=lambda facts: min(facts)[0])
-
     def say(facts: frozenset[Fact]) -> str:
         language = captioner.language(rng)
         return join(facts, language, rng) if len(facts) > 1 else verbalize(next(iter(facts)), language, rng)
 
-    return [say(f) for f in chosen], [say(f) for f in chosen], [min(f)[0] for f in chosen]
+    out = [Pair(say(f), say(f), min(f)[0], f) for f in chosen]
+    return sorted(out + (names.draw(rng) if names else []), key=lambda pair: pair.task)
 
 
 def loss_of(
@@ -90,10 +148,46 @@ def loss_of(
     return info_nce(one_UD, two_UD, scale) + torch.stack(parts).sum() / total
 
 
+class Goals:
+    """Anchors as what texts are drawn to: fact -> unit vector."""
+
+    def __init__(self, source: DualEncoder, facts: Sequence[str], unheard: Mapping[str, Sequence[str]]) -> None:
+        table_KD = normalize(source.text.vectors.weight.detach(), dim=-1)
+        known = {name: table_KD[i] for i, name in enumerate(facts)}
+        for name, parts in unheard.items():
+            missing = [p for p in parts if p not in known]
+            if missing:
+                raise unknown(f"fact in unheard.{name}", missing[0], facts)
+            known.setdefault(name, normalize(torch.stack([known[p] for p in parts]).sum(0), dim=-1))
+        self.facts = [named_fact(name) for name in known]
+        self.vector_KD, self.row = torch.stack(list(known.values())), {f: k for k, f in enumerate(self.facts)}
+        self.tasks = [task for task, _ in self.facts]
+
+    def by_task(self) -> dict[str, list[Fact]]:
+        """The facts that have an anchor."""
+        return {t: [f for f in self.facts if f[0] == t] for t in set(self.tasks) & set(TASKS)}
+
+    def loss(self, text_UD: Tensor, facts: Sequence[frozenset[Fact]], scale: Tensor) -> Tensor:
+        """Of the texts whose facts all have anchors: cross-entropy among all anchors and, for one fact, among those of
+        its task, plus four times the cosine distance: onto the anchor, not merely nearest to it."""
+        rows = [u for u, f in enumerate(facts) if f and all(x in self.row for x in f)]
+        text_UD, goals = text_UD[rows], [sorted(facts[u]) for u in rows]
+        goal_UD = normalize(torch.stack([self.vector_KD[[self.row[f] for f in g]].sum(0) for g in goals]), dim=-1)
+        single = torch.tensor([len(g) == 1 for g in goals])
+        target = torch.tensor([self.row[g[0]] for g in goals])[single]
+        logits = scale * text_UD[single] @ self.vector_KD.T
+        same = torch.tensor([[self.tasks[k] == t for k in range(len(self.tasks))] for t in sorted(set(self.tasks))])
+        index = {t: i for i, t in enumerate(sorted(set(self.tasks)))}
+        mine = same[[index[self.tasks[k]] for k in target.tolist()]]
+        among = cross_entropy(logits, target) + cross_entropy(logits.masked_fill(~mine, -1e4), target)
+        return among + 4.0 * (1.0 - (text_UD * goal_UD).sum(1)).mean()
+
+
 def align(recipe: str | Path, overrides: Sequence[str] = ()) -> Path:
     """Train the text side of a model by a recipe (YAML of `AlignConfig`) and save it as a checkpoint folder, `out`.
 
-    Its audio side is as at initialisation: start `clara train` from it with `init: dir:OUT`.
+    Without `anchors` its audio side is as at initialisation (or as in `init`): start `clara train` from it with
+    `init: dir:OUT`.
 
     Raises:
         ClaraError: a mistake in the recipe, or a loss that is not finite.
@@ -102,21 +196,22 @@ def align(recipe: str | Path, overrides: Sequence[str] = ()) -> Path:
     if config.threads:
         torch.set_num_threads(config.threads)
     torch.manual_seed(config.seed)
-    spec = arch_config(config.model)
-    model, tokenizer = DualEncoder(spec), build_tokenizer(spec.tokenizer)
-    if config.init:
-        load_strictly(model, create_model(config.init).state_dict(), f"init {config.init!r}")
-    captioner = Captioner(config.captions, {})
+    model, tokenizer, goals = _start(config)
+    names = Names(config.names) if config.names else None
+    captioner, more = Captioner(config.captions, {}), goals.by_task() if goals else {}
     side = nn.ModuleDict({"text": model.text, "text_head": model.text_head})
-    side.register_parameter("log_scale", model.log_scale)
+    if goals is None:
+        side.register_parameter("log_scale", model.log_scale)
     optimizer = build_optimizer(side, config.optim)
     progress = tqdm(range(config.steps), unit="step")
     for step in progress:
         set_learning_rate(optimizer, learning_rate(step, config.steps, config.optim))
-        one, two, tasks = draw(config, captioner, step)
+        pairs = draw(config, captioner, step, more, names)
         with torch.autocast("cpu", torch.bfloat16):
-            text_UD = model.encode_text(*tokenizer(one + two))
-        loss = loss_of(*text_UD.split(len(one)), tasks, config.weights, model.scale)
+            text_UD = model.encode_text(*tokenizer([p.one for p in pairs] + [p.two for p in pairs]))
+        loss = loss_of(*text_UD.split(len(pairs)), [p.task for p in pairs], config.weights, model.scale)
+        if goals:
+            loss = loss + config.pull * goals.loss(text_UD, [p.facts for p in pairs] * 2, model.scale)
         if not torch.isfinite(loss):
             raise ClaraError(f"Step {step}: the loss is {float(loss)}. Lower optim.lr and run again.")
         optimizer.zero_grad()
@@ -124,5 +219,25 @@ def align(recipe: str | Path, overrides: Sequence[str] = ()) -> Path:
         nn.utils.clip_grad_norm_(side.parameters(), config.optim.grad_clip or float("inf"))
         optimizer.step()
         progress.set_postfix(loss=f"{float(loss.detach()):.3f}", scale=f"{float(model.scale.detach()):.1f}")
-    card = f"# {Path(config.out).name}\n\nText side only, after {config.steps} steps of {Path(recipe).name}.\n"
+    audio = f"the audio side of {config.anchors}" if config.anchors else "no audio"
+    card = f"# {Path(config.out).name}\n\nText side after {config.steps} steps of {Path(recipe).name}; {audio}.\n"
     return save_checkpoint(config.out, model, tokenizer, card, torch.float32)
+
+
+def _start(config: AlignConfig) -> tuple[DualEncoder, Tokenizer, Goals | None]:
+    """The model as it starts out, its tokenizer, and the anchors if there are any."""
+    spec = arch_config(config.model)
+    model, tokenizer = DualEncoder(spec), build_tokenizer(spec.tokenizer)
+    if config.init:
+        load_strictly(model, create_model(config.init).state_dict(), f"init {config.init!r}")
+    if config.anchors is None:
+        return model, tokenizer, None
+    source, facts = create_model(config.anchors), get_tokenizer(config.anchors)
+    if not isinstance(facts, FactsTokenizer):
+        raise ClaraError(
+            f"anchors {config.anchors!r} has no anchors: expected a checkpoint of a recipe with `anchors`."
+        )
+    audio = {n: t for n, t in source.state_dict().items() if not n.startswith(("text.", "text_head."))}
+    text = {n: t for n, t in model.state_dict().items() if n not in audio}
+    load_strictly(model, {**text, **audio}, f"anchors {config.anchors!r}")
+    return model, tokenizer, Goals(source, facts.facts, config.unheard)
