@@ -15,6 +15,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import normalize
 
+import clara.audio.clap_mel
 import clara.towers  # noqa: F401  (registers every tower family)
 from clara.audio.features import FRONT_ENDS
 from clara.config import ModelConfig

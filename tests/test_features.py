@@ -27,7 +27,8 @@ def front_end(request: pytest.FixtureRequest) -> torch.nn.Module:
 
 
 def test_every_front_end_is_tested() -> None:
-    assert {s.kind for s in SPECS} == set(FRONT_ENDS.names())
+    elsewhere = {"clap_mel"}  # tests/test_clap_mel.py
+    assert {s.kind for s in SPECS} == set(FRONT_ENDS.names()) - elsewhere
 
 
 def test_shapes_and_attributes(front_end: torch.nn.Module) -> None:

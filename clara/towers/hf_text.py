@@ -15,6 +15,7 @@ from clara.errors import ClaraError, unknown
 from clara.layers import masked_mean
 from clara.towers.base import TEXT_TOWERS, TextTower
 from clara.towers.hf_audio import inline, load_config, load_weights
+from clara.towers.remap import Drop, Rename
 
 WITHOUT_POOLER = ("gpt2", "m2m_100", "mt5")  # their models know no `add_pooling_layer`
 FAMILIES = (*arch_dict, "gpt2")
@@ -76,3 +77,21 @@ class HFTextTower(TextTower):
 
     def resolved(self, spec: Spec) -> Spec:
         return Spec(spec.kind, {"config": inline(self.hf_config), "pooling": self.pooling})
+
+
+# RoBERTa and BERT as their own projects name them -> `HFTextTower`
+BERT_RULES = (
+    Rename(r"(embeddings\.(?:word|position|token_type)_embeddings\.weight)", r"encoder.transformer.\1"),
+    Rename(r"(embeddings\.LayerNorm\.(?:weight|bias))", r"encoder.transformer.\1"),
+    Rename(r"(encoder\.layer\.\d+\..+\.(?:weight|bias))", r"encoder.transformer.\1"),
+    Rename(r"(pooler\.dense\.(?:weight|bias))", r"encoder.transformer.\1"),
+    Drop(r"embeddings\.(position_ids|token_type_ids)", "counted anew"),
+)
+_BERT_FIELDS = """vocab_size hidden_size num_hidden_layers num_attention_heads intermediate_size hidden_act
+hidden_dropout_prob attention_probs_dropout_prob max_position_embeddings type_vocab_size layer_norm_eps pad_token_id"""
+
+
+def bert_spec(model_type: str, fields: dict[str, Any], pooling: str = "pooler") -> Spec:
+    """The `hf_text` tower of a 'bert' or 'roberta' whose config, under transformers' names, stands in `fields`."""
+    kept = {name: fields[name] for name in _BERT_FIELDS.split() if name in fields}
+    return Spec("hf_text", {"config": {"model_type": model_type, **kept}, "pooling": pooling})

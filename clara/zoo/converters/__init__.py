@@ -1,1 +1,3 @@
 """One module a family; importing this package registers them. A new family is one file and one line here."""
+
+from clara.zoo.converters import transformers  # noqa: F401

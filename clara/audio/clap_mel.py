@@ -1,0 +1,138 @@
+"""The front-end of the CLAP family: a fixed window, filled by repeating short clips, as log-mel in decibels.
+
+One class for LAION-CLAP and transformers' ClapFeatureExtractor (48 kHz, hop 480, 50–14000 Hz) and, by its numbers,
+Microsoft CLAP and WavCaps. Where the peers draw at random, positions are fixed.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+import torchaudio
+from torch import Tensor
+from torch.nn.functional import interpolate, pad
+
+from clara.audio.features import FRONT_ENDS, FrontEnd
+from clara.errors import ClaraError, unknown
+
+BANKS = {"slaney": ("slaney", "slaney"), "htk": ("htk", None)}  # mel scale, norm: librosa's and torchaudio's defaults
+FILLS = ("repeatpad", "repeat", "pad")
+
+
+@dataclass(frozen=True)
+class ClapMelConfig:
+    """`bank`: 'slaney' (librosa's filters, unfused models) or 'htk' (torchaudio's, fused ones). `fill` of a clip
+    shorter than the window: 'repeatpad' (as often as it fits whole, then silence), 'repeat' (over again, cut at the
+    end) or 'pad' (silence). `bank_rate` is the sample rate that the filters were laid out for, where a peer's code has
+    another than the audio's (Microsoft CLAP 2023). `int16` rounds samples to 16 bits first, as LAION's code does to files. `fusion` accepts
+    clips longer than the window, for towers with attentional feature fusion."""
+
+    sample_rate: int = 48000
+    window_seconds: float = 10.0
+    n_fft: int = 1024
+    hop_length: int = 480
+    n_mels: int = 64
+    f_min: float = 50.0
+    f_max: float = 14000.0
+    bank: str = "slaney"
+    bank_rate: int | None = None
+    fill: str = "repeatpad"
+    int16: bool = False
+    fusion: bool = False
+
+
+@FRONT_ENDS.register("clap_mel", ClapMelConfig)
+class ClapMel(FrontEnd):
+    """wave_BT, len_B -> x_BNF in dB and mask_BN, N = window // hop + 1. What fills a short clip is part of what these
+    models were trained on: all N frames are real, and a clip's vector does not depend on its neighbours.
+
+    With `fusion`, waves may be longer. If a clip is, N is four windows: the clip's only window or, of a longer one, the
+    whole of it shrunk to one; then three excerpts, at the middles of the clip's first, second and last third of
+    possible positions (LAION draws one in each), masked out in shorter clips (Wu et al. 2023, sec. 3.2)."""
+
+    def __init__(self, config: ClapMelConfig) -> None:
+        super().__init__()
+        if config.bank not in BANKS:
+            raise unknown("filter bank", config.bank, BANKS)
+        if config.fill not in FILLS:
+            raise unknown("fill", config.fill, FILLS)
+        self.config, self.fusion = config, config.fusion
+        self.sample_rate, self.window_seconds, self.bins = config.sample_rate, config.window_seconds, config.n_mels
+        self.samples = round(config.window_seconds * config.sample_rate)
+        self.frames = self.samples // config.hop_length + 1
+        bank = filters(config)
+        used = bank.sum(1).nonzero()[:, 0]
+        self.lowest, self.highest = int(used[0]), int(used[-1]) + 1  # no filter reaches beyond
+        self.register_buffer("bank_FK", bank[self.lowest : self.highest].T.contiguous(), persistent=False)
+        self.register_buffer("hann", torch.hann_window(config.n_fft), persistent=False)
+
+    def forward(self, wave_BT: Tensor, len_B: Tensor) -> tuple[Tensor, Tensor]:
+        """wave_BT float in [-1, 1], len_B in samples. ClaraError for a wave beyond the window without `fusion`."""
+        c, wave_BT = self.config, wave_BT.float()
+        if wave_BT.shape[1] > self.samples and not c.fusion:
+            raise ClaraError(
+                f"A wave of {wave_BT.shape[1]} samples, the window is {self.samples}: cut it into windows (embed_audio "
+                "does), or use a fused model."
+            )
+        if c.int16:
+            wave_BT = (wave_BT.clamp(-1.0, 1.0) * 32767.0).trunc() / 32767.0
+        with torch.autocast(wave_BT.device.type, enabled=False):
+            if wave_BT.shape[1] <= self.samples:
+                x_BNF = self._log_mel(self._filled(wave_BT, len_B))
+                return x_BNF, x_BNF.new_ones(x_BNF.shape[:2], dtype=torch.bool)
+            return self._fused(wave_BT, len_B)
+
+    def _filled(self, wave_BT: Tensor, len_B: Tensor) -> Tensor:
+        """Every clip brought to the window: (B, samples)."""
+        if wave_BT.shape[1] == self.samples and bool((len_B == self.samples).all()):
+            return wave_BT
+        at_S, len_B1 = torch.arange(self.samples, device=wave_BT.device), len_B[:, None].clamp_min(1)
+        kept_B1 = {"repeat": len_B1 * self.samples, "pad": len_B1, "repeatpad": self.samples // len_B1 * len_B1}[
+            self.config.fill
+        ]
+        filled_BS = wave_BT.gather(1, at_S % len_B1)
+        return torch.where(at_S < kept_B1, filled_BS, filled_BS.new_zeros(()))
+
+    def _log_mel(self, wave_BT: Tensor) -> Tensor:
+        """Decibels of power against 1, at least -100: (B, T // hop + 1, F)."""
+        c = self.config
+        edge = c.n_fft // 2
+        wave_BT = pad(wave_BT[:, None], (edge, edge), mode="reflect")[:, 0]
+        spec = torch.stft(wave_BT, c.n_fft, c.hop_length, window=self.hann, center=False, return_complex=True)
+        spec = torch.view_as_real(spec[:, self.lowest : self.highest])
+        power_BFN = self.bank_FK @ spec.square().sum(-1)
+        return 10.0 * power_BFN.clamp_min(1e-10).log10().transpose(1, 2)
+
+    def _fused(self, wave_BT: Tensor, len_B: Tensor) -> tuple[Tensor, Tensor]:
+        n, lengths = self.frames, len_B.tolist()
+        x_BNF = wave_BT.new_zeros(len(lengths), 4, n, self.bins)
+        mask_BN = torch.zeros(len(lengths), 4, n, dtype=torch.bool, device=wave_BT.device)
+        mask_BN[:, 0] = True
+        for i, length in enumerate(lengths):
+            clip = wave_BT[i : i + 1, :length]
+            mel_NF = self._log_mel(clip if length > self.samples else self._filled(clip, len_B[i : i + 1]))[0]
+            if len(mel_NF) == n:  # also a clip longer than the window by less than a hop
+                x_BNF[i, 0] = mel_NF
+                continue
+            x_BNF[i, 0] = interpolate(mel_NF[None, None], (n, self.bins), mode="bilinear", align_corners=False)[0, 0]
+            x_BNF[i, 1:] = torch.stack([mel_NF[start : start + n] for start in excerpts(len(mel_NF), n)])
+            mask_BN[i] = True
+        if not bool(mask_BN[:, 1].any()):
+            x_BNF, mask_BN = x_BNF[:, :1], mask_BN[:, :1]
+        return x_BNF.flatten(1, 2), mask_BN.flatten(1, 2)
+
+
+def filters(config: ClapMelConfig) -> Tensor:
+    """The mel filters: (n_fft // 2 + 1, n_mels)."""
+    scale, norm = BANKS[config.bank]
+    rate = config.bank_rate or config.sample_rate
+    bins = config.n_fft // 2 + 1
+    return torchaudio.functional.melscale_fbanks(bins, config.f_min, config.f_max, config.n_mels, rate, norm, scale)
+
+
+def excerpts(total: int, frames: int) -> list[int]:
+    """First frames of the three excerpts of `frames` among `total`: the middle of each third of the positions; 0 in a
+    third that has none, as in the peers."""
+    thirds = torch.arange(total - frames + 1).tensor_split(3)
+    return [int(third[len(third) // 2]) if len(third) else 0 for third in thirds]
