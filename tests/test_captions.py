@@ -6,7 +6,20 @@ import numpy as np
 import pytest
 
 from clara.errors import ClaraError
-from clara.text.captions import Caption, CaptionConfig, Captioner, facts_of, join, judge, open_tasks, verbalize
+from clara.text.captions import (
+    EXCLUDES,
+    Caption,
+    CaptionConfig,
+    Captioner,
+    facts_of,
+    join,
+    judge,
+    open_tasks,
+    over,
+    said,
+    verbalize,
+)
+from clara.text.prompts import languages, load_language
 
 ANGRY_POLE = facts_of({"emotion": "anger", "language": "pl", "gender": "male", "task": "emotion"})
 DOG = facts_of({"label": "dog", "task": "sound"})
@@ -74,3 +87,57 @@ def test_words_are_written_as_they_are_spoken() -> None:
 def test_unknown_caption_language_fails_at_once() -> None:
     with pytest.raises(ClaraError, match="'xx'"):
         Captioner(CaptionConfig(languages=("xx",)), {})
+
+
+LOW_QUIET = facts_of({"language": "pl", "original": {"acoustics": {"voice": ["low", "quiet"]}}})
+
+
+def test_a_voice_is_not_what_its_opposite_is_and_may_be_the_rest() -> None:
+    assert {("voice", "low"), ("voice", "quiet"), ("language", "pl")} == LOW_QUIET
+    assert verdict({("voice", "low"), ("voice", "quiet")}, LOW_QUIET) == 1
+    assert verdict({("voice", "high")}, LOW_QUIET) == -1
+    assert verdict({("voice", "fast")}, LOW_QUIET) == verdict({("voice", "trembling")}, LOW_QUIET) == 0
+    assert verdict({("voice", "high")}, ANGRY_POLE) == 0  # never measured, or in the middle
+    assert verdict({("voice", "high")}, DOG) == -1
+    terms = load_language("en").terms
+    assert {k for task, groups in EXCLUDES.items() for g in groups for k in g} <= {*terms["voice"], *terms["speaker"]}
+
+
+@pytest.mark.parametrize(
+    ("age", "key"), [("5", "child"), ("13", None), ("70", "elderly"), ("elderly", "elderly"), ("?", None)]
+)
+def test_age_is_said_where_it_is_worth_it(age: str, key: str | None) -> None:
+    assert facts_of({"age": age}) == (frozenset({("speaker", key)}) if key else frozenset())
+    if key:
+        assert verdict({("speaker", "male")}, facts_of({"age": age})) == 0
+
+
+@pytest.mark.parametrize("code", languages())
+def test_every_language_speaks_of_voices_backgrounds_and_transcripts(code: str) -> None:
+    rng, words = np.random.default_rng(0), load_language(code)
+    low, quiet = (words.terms["voice"][k].names for k in ("low", "quiet"))
+    text = join({("voice", "low"), ("voice", "quiet")}, code, rng)
+    assert any(n in text for n in low) and any(n in text for n in quiet)
+    behind = over(("emotion", "fear"), ("sound", "rain"), code, rng)
+    assert any(n in behind for n in words.terms["sound"]["rain"].names)
+    assert "{" not in behind
+    quoted = said("fear", "female", "a {b} c", code, rng)
+    assert "a {b} c" in quoted and words.terms["speaker"]["female"].names[0] in quoted
+
+
+def test_a_transcript_is_quoted_with_speaker_and_emotion() -> None:
+    meta = {"emotion": "anger", "gender": "male", "language": "pl", "transcript": " Kawa ", "text": []}
+    captioner = Captioner(CaptionConfig(languages=("en",), said=1.0, joint=0.0), {})
+    own = captioner.own(meta, facts_of(meta), np.random.default_rng(0))
+    assert own.facts == {("text", "Kawa"), ("emotion", "anger"), ("speaker", "male")}
+    assert "“Kawa”" in own.text and "man" in own.text
+    clip = facts_of(meta) | {("text", "Kawa")}
+    assert verdict(own.facts, clip) == 1
+    assert verdict(own.facts, clip - {("emotion", "anger")} | {("emotion", "fear")}) == -1
+    assert captioner.own({**meta, "gender": None}, facts_of(meta), np.random.default_rng(0)) is None
+
+
+def test_a_voice_and_the_sound_behind_it_are_captioned_together() -> None:
+    captioner = Captioner(CaptionConfig(languages=("en",), composed=1.0), {})
+    own = captioner.own({}, ANGRY_POLE | {("sound", "rain")}, np.random.default_rng(0))
+    assert own.facts == {("emotion", "anger"), ("sound", "rain")} and "rain" in own.text

@@ -17,7 +17,7 @@ import webdataset
 from clara.config import Spec
 from clara.data.loader import Batch, DataConfig, MixConfig, SamplingConfig, TrainBatches, make_loader, scan, scan_tar
 from clara.errors import ClaraError
-from clara.text.captions import CaptionConfig
+from clara.text.captions import Caption, CaptionConfig
 from clara.text.tokenizer import build_tokenizer
 
 SOUNDS = ("dog", "rain", "siren")
@@ -111,6 +111,43 @@ def test_composed_clips_are_captioned_with_both_sounds(shards: str) -> None:
     clips = [source._clip(i, np.random.default_rng(k)) for k, i in enumerate(source.plan.batch(0))]
     both = [c for c in clips if len(c["facts"]) == 2]
     assert both and all(c["own"].facts == c["facts"] for c in both)
+
+
+def test_a_sound_under_speech_is_named_where_it_is_heard(shards: str) -> None:
+    source = batches(
+        shards, sampling=SamplingConfig(corpora={"speech": 1.0}),
+        mix=MixConfig(over=1.0, over_snr_db=(0.0, 20.0), over_named_db=10.0),
+        captions=CaptionConfig(languages=("en",), composed=1.0, attributes=1.0),
+    )  # fmt: skip
+    seen = Counter()
+    for k in range(40):
+        clip = source._clip(source.plan.batch(k)[0], np.random.default_rng(k))
+        sounds = {f for f in clip["facts"] if f[0] == "sound"}
+        assert clip["named"] == (clip["snr"] <= 10.0) == bool(sounds)
+        seen[clip["named"]] += 1
+        rain = Caption("rain", frozenset({("sound", "rain")}))
+        both = Caption("both", clip["facts"])
+        positive, ignored, _ = source._targets([clip | {"own": None}], [rain, both], 2)
+        assert positive[0, 1] and bool(positive[0, 0]) == (("sound", "rain") in sounds)
+        assert bool(ignored[0, 0]) == (not clip["named"])  # too faint to be named: neither there nor not there
+        if clip["named"]:
+            emotion = next(f for f in clip["facts"] if f[0] == "emotion")
+            assert clip["own"].facts == sounds | {emotion}
+    assert min(seen.values()) > 10
+    batch = source[0]
+    assert batch.positive_BU.any(1).all() and batch.wave_BT.isfinite().all()
+
+
+def test_quotations_are_true_of_their_own_clip(tmp_path: Path) -> None:
+    write(tmp_path / "q.tar", "quoted", [
+        {"emotion": e, "language": "pl", "gender": "male", "task": "emotion", "transcript": t}
+        for e in ("anger", "fear") for t in ("Kawa", "Herbata")
+    ])  # fmt: skip
+    source = batches(str(tmp_path / "q.tar"), captions=CaptionConfig(languages=("en",), said=1.0, attributes=0.0))
+    batch = source[0]
+    rows = torch.arange(8)
+    assert batch.positive_BU[rows, batch.text_index_B].all()
+    assert all("“" in batch.texts[u] for u in batch.text_index_B)
 
 
 def test_what_cannot_be_trained_on_is_said(tmp_path: Path, shards: str) -> None:

@@ -27,7 +27,18 @@ from clara.audio.waveform import EXTENSIONS, read
 from clara.data.manifest import TEXTS
 from clara.data.samples import row_from_meta
 from clara.errors import ClaraError
-from clara.text.captions import SOUND_TASKS, Caption, CaptionConfig, Captioner, Fact, facts_of, judge, known, open_tasks
+from clara.text.captions import (
+    SOUND_TASKS,
+    SPEECH_TASKS,
+    Caption,
+    CaptionConfig,
+    Captioner,
+    Fact,
+    facts_of,
+    judge,
+    known,
+    open_tasks,
+)
 from clara.text.tokenizer import Tokenizer
 
 # texts and tokens of a batch are padded to multiples of this: oneDNN compiles and keeps kernels for every new shape
@@ -47,12 +58,16 @@ class SamplingConfig:
 @dataclass(frozen=True)
 class MixConfig:
     """`compose`: probability that a sound is mixed with another sound, both captioned; `background`: that a sound is
-    laid under speech, uncaptioned. SNR in dB of the first over the second."""
+    laid under speech, uncaptioned; `over`: that one is laid under speech and captioned, unless the speech is more than
+    `over_named_db` louder: what can hardly be heard is not named. SNR in dB of the first over the second."""
 
     compose: float = 0.4
     compose_snr_db: tuple[float, float] = (-6.0, 6.0)
     background: float = 0.25
     background_snr_db: tuple[float, float] = (3.0, 25.0)
+    over: float = 0.0
+    over_snr_db: tuple[float, float] = (0.0, 15.0)
+    over_named_db: float = 10.0
 
 
 @dataclass(frozen=True)
@@ -177,6 +192,10 @@ class Plan:
         members = classes[names[rng.choice(len(names), p=p / p.sum())]]
         return members[rng.integers(len(members))]
 
+    def sound(self, rng: np.random.Generator) -> Entry:
+        """Any labelled sound, to be mixed with another clip."""
+        return self.entries[self.sounds[rng.integers(len(self.sounds))]]
+
     def batch(self, step: int) -> list[int]:
         """The samples of batch `step`, in order."""
         group, part = divmod(step, self.config.bucket)
@@ -237,13 +256,16 @@ class TrainBatches(Dataset):
         """What is decided of a clip before its samples are read: partner, facts, its own caption."""
         entry, m = self.entries[index], self.config.mix
         facts = self.captioner.heard(entry.facts, rng)
-        clip: dict[str, Any] = {"entry": entry, "partner": None, "own": None}
+        clip: dict[str, Any] = {"entry": entry, "partner": None, "own": None, "named": False}
         is_sound = any(t in SOUND_TASKS for t, _ in entry.facts)
-        if self.plan.sounds and rng.random() < (m.compose if is_sound else m.background):
-            partner = self.entries[self.plan.sounds[rng.integers(len(self.plan.sounds))]]
-            clip["partner"], clip["compose"] = partner, is_sound
-            if is_sound:
-                facts = facts | {f for f in partner.facts if f[0] in SOUND_TASKS}
+        is_speech = not is_sound and any(t in SPEECH_TASKS for t, _ in entry.facts)
+        if m.over > 0 and self.plan.sounds and is_speech and rng.random() < m.over:
+            partner, snr = self.plan.sound(rng), rng.uniform(*m.over_snr_db)
+            clip |= {"partner": partner, "compose": False, "snr": snr, "named": snr <= m.over_named_db}
+        elif self.plan.sounds and rng.random() < (m.compose if is_sound else m.background):
+            clip |= {"partner": self.plan.sound(rng), "compose": is_sound, "named": is_sound}
+        if clip["named"]:
+            facts = facts | {f for f in clip["partner"].facts if f[0] in SOUND_TASKS}
         composed = clip["partner"] is not None and is_sound
         own = self.captioner.own({} if composed else entry.meta, facts, rng)
         if own is None and not entry.facts:  # nothing else could be said of this clip
@@ -251,6 +273,10 @@ class TrainBatches(Dataset):
             text = texts[rng.integers(len(texts))]
             own = Caption(text, frozenset({("text", text)}))
         texts = frozenset(("text", t) for name in TEXTS for t in entry.meta[name])
+        if self.config.captions.said > 0 and entry.meta["transcript"]:
+            texts |= {("text", entry.meta["transcript"].strip())}
+        if own is not None:  # a quotation names the speaker even where `heard` dropped that
+            facts = facts | own.facts
         clip["facts"], clip["own"] = facts if composed else facts | texts, own
         return clip
 
@@ -264,7 +290,8 @@ class TrainBatches(Dataset):
         verdict = np.zeros((len(clips), width), np.int8)
         for b, clip in enumerate(clips):
             inventory = self.captioner.inventory[str(clip["entry"].meta.get("corpus"))]
-            may = open_tasks(clip["facts"]) | (SOUND_TASKS if clip["partner"] and not clip["compose"] else frozenset())
+            unnamed = clip["partner"] and not clip["named"]
+            may = open_tasks(clip["facts"]) | (SOUND_TASKS if unnamed else frozenset())
             cache: dict[frozenset[Fact], int] = {}
             for u, caption in enumerate(captions):
                 if caption.facts not in cache:
@@ -279,11 +306,14 @@ class TrainBatches(Dataset):
         """Read, crop, mix and augment one clip: float32 (T,) at the model's rate."""
         rng, c = np.random.default_rng([self.seed, step, 4, n]), self.config
         size = int(c.crop_seconds * self.rate)
-        margin = int(c.augment.fastest * size) if c.augment else size  # speeding up eats samples
+        margin = size
+        if c.augment and "snr" not in clip:  # speeding up eats samples, but a sound that is named must not be cut off
+            margin = int(c.augment.fastest * size)
         wave = crop(read_entry(clip["entry"], self.rate), margin, rng)
         if clip["partner"] is not None:
             snr = c.mix.compose_snr_db if clip["compose"] else c.mix.background_snr_db
-            wave = _overlay(wave, read_entry(clip["partner"], self.rate), clip["compose"], rng.uniform(*snr), rng)
+            level = clip["snr"] if "snr" in clip else rng.uniform(*snr)
+            wave = _overlay(wave, read_entry(clip["partner"], self.rate), clip["compose"], level, rng)
         if c.augment:
             wave = augment_wave(wave, self.rate, c.augment, rng)
         return np.ascontiguousarray(crop(wave, size, rng, tries=1))

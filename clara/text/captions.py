@@ -9,6 +9,7 @@ speakers cannot be surprised. A free text claims itself: ("text", the text).
 
 from __future__ import annotations
 
+import string
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -20,6 +21,14 @@ from clara.text.prompts import Term, fill, languages, load_language, task_labels
 Fact = tuple[str, str]
 SPEECH_TASKS = frozenset({"emotion", "language", "speaker", "arousal", "word", "voice"})
 SOUND_TASKS = frozenset({"sound", "instrument"})
+ATTRIBUTES = frozenset({"language", "speaker", "voice"})
+# What a label of these tasks rules out; of the others of its task it says nothing (a low voice may be fast or not).
+EXCLUDES = {
+    "voice": (("high", "low"), ("loud", "quiet"), ("fast", "slow"), ("bright", "dark"), ("monotonous", "lively")),
+    "speaker": (("male", "female"), ("child", "adult", "elderly")),
+}
+CHILD, ELDERLY = 13, 65  # years: younger than this, at least this
+COMMAS = {"zh": "、", "ja": "、", "ar": "، ", "fa": "، ", "ur": "، "}
 
 
 @dataclass(frozen=True)
@@ -35,10 +44,12 @@ class CaptionConfig:
     """Which text of a sample is trained on. Probabilities are per sample and step.
 
     `languages` empty = every language that has a file. `original`, `augmented`, `visual`: the sample's own texts;
-    `joint`: one sentence that claims several of its facts; `composed`: one for the two sounds of a mixed clip;
+    `joint`: one sentence that claims several of its facts; `composed`: one for the two sounds of a mixed clip, or for a
+    voice and the sound behind it; `said`: one that quotes the transcript with speaker and emotion;
     `prompts`: how many single-fact prompts each fact of the batch gets; `bank`: facts of other classes added as
-    negatives, at most; `attributes`: probability that a clip's language and speaker are captioned at all, so that they
-    do not crowd out its emotion; `english`: that a caption is English whatever the other languages.
+    negatives, at most; `attributes`: probability that a clip's language, speaker and what is measured of its voice are
+    captioned at all, so that they do not crowd out its emotion; `english`: that a caption is English whatever the
+    other languages.
     """
 
     languages: tuple[str, ...] = ()
@@ -47,6 +58,7 @@ class CaptionConfig:
     visual: float = 0.5
     joint: float = 0.25
     composed: float = 0.8
+    said: float = 0.0
     prompts: int = 1
     bank: int = 64
     attributes: float = 0.3
@@ -54,7 +66,8 @@ class CaptionConfig:
 
 
 def facts_of(meta: Mapping[str, Any]) -> frozenset[Fact]:
-    """The facts that a sample's labels state: emotion, label under its task, language and gender of speech."""
+    """The facts that a sample's labels state: emotion, label under its task, language, gender and age of speech, and
+    what was measured of the voice (`original.acoustics.voice`, see clara.data.acoustics)."""
     facts: set[Fact] = set()
     task, label, language = meta.get("task"), meta.get("label"), meta.get("language")
     if meta.get("emotion"):
@@ -67,7 +80,20 @@ def facts_of(meta: Mapping[str, Any]) -> frozenset[Fact]:
         facts.add(("language", language))
     if meta.get("gender") in load_language("en").terms["speaker"]:
         facts.add(("speaker", meta["gender"]))
+    if age := _age(meta.get("age")):
+        facts.add(("speaker", age))
+    measured = (meta.get("original") or {}).get("acoustics")
+    if isinstance(measured, Mapping):
+        facts |= {("voice", str(key)) for key in measured.get("voice", ())}
     return frozenset(facts)
+
+
+def _age(age: str | None) -> str | None:
+    """'child' or 'elderly' of an age in years or in words. Other adults need no saying."""
+    if age in ("child", "elderly"):
+        return age
+    years = float(age) if age and age.replace(".", "", 1).isdecimal() else None
+    return None if years is None else "child" if years < CHILD else "elderly" if years >= ELDERLY else None
 
 
 def known(fact: Fact) -> bool:
@@ -96,8 +122,14 @@ def verbalize(fact: Fact, language: str, rng: np.random.Generator) -> str:
 
 
 def join(facts: Iterable[Fact], language: str, rng: np.random.Generator) -> str:
-    """One text that claims all `facts`: two sounds by the language's `compose`, other facts as a list of phrases."""
+    """One text that claims all `facts`: two sounds by the language's `compose`, what is said of a voice in one phrase
+    ("a low, quiet voice"), other facts as a list of phrases."""
     facts = sorted(facts)
+    voice = [f for f in facts if f[0] == "voice"]
+    if len(voice) > 1:
+        rest = [verbalize(f, language, rng) for f in facts if f[0] != "voice"]
+        phrases = [*rest, _voice_phrase([voice[i][1] for i in rng.permutation(len(voice))], language, rng)]
+        return ", ".join(phrases[i] for i in rng.permutation(len(phrases)))
     sounds = [f for f in facts if f[0] in SOUND_TASKS]
     if len(facts) == 2 and len(sounds) == 2:
         lang = load_language(language)
@@ -107,6 +139,39 @@ def join(facts: Iterable[Fact], language: str, rng: np.random.Generator) -> str:
         a, b = (n[rng.integers(len(n))] for n in names)
         return line.replace("{a}", a).replace("{b}", b)
     return ", ".join(verbalize(facts[i], language, rng) for i in rng.permutation(len(facts)))
+
+
+def _voice_phrase(keys: Sequence[str], language: str, rng: np.random.Generator) -> str:
+    lang = load_language(language)
+    line = lang.templates["voice"][rng.integers(len(lang.templates["voice"]))]
+    names = [lang.terms["voice"][k].names for k in keys]
+    return fill(line, Term((COMMAS.get(language, ", ").join(n[rng.integers(len(n))] for n in names),), {}))
+
+
+def over(speech: Fact, sound: Fact, language: str, rng: np.random.Generator) -> str:
+    """One text for a voice with a sound behind it: "an angry voice, with rain in the background"."""
+    lang = load_language(language)
+    line = lang.over[rng.integers(len(lang.over))]
+    names = lang.terms[sound[0]][sound[1]].names
+    values = {"speech": verbalize(speech, language, rng), "sound": names[rng.integers(len(names))]}
+    return _fill_slots(line, values)
+
+
+def said(emotion: str, speaker: str, text: str, language: str, rng: np.random.Generator) -> str:
+    """One text that quotes what is said: "the woman says “…” in a frightened voice". `emotion` and `speaker` are keys,
+    `text` stays in the language that is spoken."""
+    lang = load_language(language)
+    line = lang.said[rng.integers(len(lang.said))]
+    choice, forms = int(rng.integers(12)), lang.terms["emotion"][emotion].forms
+    values = {form: names[choice % len(names)] for form, names in forms.items()}
+    return _fill_slots(line, values | {"speaker": lang.terms["speaker"][speaker].names[0], "text": text})
+
+
+def _fill_slots(line: str, values: Mapping[str, str]) -> str:
+    """Named slots at once, so that braces within a text are left as they are."""
+    return "".join(
+        text + (values[name] if name is not None else "") for text, name, _, _ in string.Formatter().parse(line)
+    )
 
 
 class Captioner:
@@ -126,17 +191,24 @@ class Captioner:
         return self.languages[rng.integers(len(self.languages))]
 
     def heard(self, facts: frozenset[Fact], rng: np.random.Generator) -> frozenset[Fact]:
-        """A clip's facts of this step: language and speaker are dropped with probability 1 - `attributes`."""
-        if rng.random() < self.config.attributes or not any(t not in ("language", "speaker") for t, _ in facts):
+        """A clip's facts of this step: language, speaker and voice are dropped with probability 1 - `attributes`."""
+        if rng.random() < self.config.attributes or not any(t not in ATTRIBUTES for t, _ in facts):
             return facts
-        return frozenset(f for f in facts if f[0] not in ("language", "speaker"))
+        return frozenset(f for f in facts if f[0] not in ATTRIBUTES)
 
     def own(self, meta: Mapping[str, Any], facts: frozenset[Fact], rng: np.random.Generator) -> Caption | None:
-        """The caption written for this clip alone, if one is drawn. Two sounds are captioned together, mostly."""
+        """The caption written for this clip alone, if one is drawn. Two sounds are captioned together, mostly, and so
+        are a voice and the sound behind it."""
         c = self.config
         sounds = frozenset(f for f in facts if f[0] in SOUND_TASKS and known(f))
         if len(sounds) == 2 and rng.random() < c.composed:
             return Caption(join(sounds, self.language(rng), rng), sounds)
+        speech = sorted(f for f in facts if f[0] in ("emotion", "language", "speaker", "arousal", "voice"))
+        if len(sounds) == 1 and speech and rng.random() < c.composed:
+            voice, (sound,) = speech[0] if speech[0][0] == "emotion" else speech[rng.integers(len(speech))], sounds
+            return Caption(over(voice, sound, self.language(rng), rng), frozenset({voice, sound}))
+        if c.said > 0 and (quoted := self._said(meta, rng)) is not None:
+            return quoted
         for field, p in (("text", c.original), ("text_augmented", c.augmented), ("visual_captions", c.visual)):
             texts = meta.get(field) or ()
             if texts and rng.random() < p:
@@ -147,6 +219,17 @@ class Captioner:
             chosen = frozenset(said[i] for i in rng.permutation(len(said))[: 2 + int(rng.integers(2))])
             return Caption(join(chosen, self.language(rng), rng), chosen)
         return None
+
+    def _said(self, meta: Mapping[str, Any], rng: np.random.Generator) -> Caption | None:
+        """A caption that quotes the transcript, where speaker and emotion are known too and it is drawn."""
+        emotion, speakers = meta.get("emotion"), sorted(f for f in facts_of(meta) if f[0] == "speaker")
+        if not (meta.get("transcript") and emotion in task_labels("emotion") and speakers):
+            return None
+        if rng.random() >= self.config.said:
+            return None
+        speaker, text = speakers[rng.integers(len(speakers))], meta["transcript"].strip()
+        line = said(emotion, speaker[1], text, self.language(rng), rng)
+        return Caption(line, frozenset({("text", text), ("emotion", emotion), speaker}))
 
     def batch(self, facts_B: Sequence[frozenset[Fact]], corpora: set[str], rng: np.random.Generator) -> list[Caption]:
         """Prompts for every fact of the batch and for up to `bank` others of the same tasks, as negatives."""
@@ -178,7 +261,10 @@ def judge(
     labelled = {task for task, _ in clip}
     for fact in caption - clip:
         task = fact[0]
-        if task in labelled:
+        if task in EXCLUDES and task in labelled:
+            if any(fact[1] in group and {(task, k) for k in group} & clip for group in EXCLUDES[task]):
+                return -1
+        elif task in labelled:
             if task == "emotion" and fact not in inventory:
                 continue
             return -1
