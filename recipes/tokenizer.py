@@ -13,6 +13,7 @@ import csv
 import io
 import json
 import random
+import re
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Annotated
@@ -45,8 +46,9 @@ def names(path: Path) -> Iterator[str]:
 
 
 def our_words(code: str) -> Iterator[str]:
-    """Every term of one language in every template of its task."""
+    """Every term of one language in every template of its task, and the words that join two things."""
     language = load_language(code)
+    yield from (re.sub(r"{\w*}", "", line) for line in (*language.compose, *language.said, *language.over))
     for task, terms in language.terms.items():
         for term in terms.values():
             for choice in range(2):

@@ -53,12 +53,12 @@ def load_language(code: str) -> Language:
     if code not in languages():
         raise unknown("language", code, languages())
     data = load_yaml(FOLDER / f"{code}.yaml")
-    missing = {"code", "name", "english_name", "checked", "terms", "templates", "compose"} - set(data)
+    missing = {"code", "name", "english_name", "checked", "terms", "templates", "compose", "said", "over"} - set(data)
     if missing or data["code"] != code:
         raise ClaraError(f"{code}.yaml: missing {sorted(missing)} or its code is {data.get('code')!r}.")
     terms = {task: {key: _term(value) for key, value in keys.items()} for task, keys in data["terms"].items()}
     templates = {task: tuple(lines) for task, lines in data["templates"].items()}
-    joins = (tuple(data.get(name, ())) for name in ("compose", "said", "over"))
+    joins = (tuple(data[name]) for name in ("compose", "said", "over"))
     return Language(code, data["name"], data["english_name"], data["checked"], terms, templates, *joins)
 
 
