@@ -32,6 +32,17 @@ def test_batches_are_seeded() -> None:
     assert any(p.one != p.two for p in pairs)
 
 
+def test_a_far_language_is_never_drawn_to_an_anchor(anchored: tuple[Path, Goals], tmp_path: Path, monkeypatch) -> None:
+    seen: list[frozenset] = []
+    monkeypatch.setattr(Goals, "loss", lambda self, text_UD, facts, scale: seen.extend(facts) or text_UD.sum() * 0)
+    recipe = {**RECIPE, "steps": 1, "anchors": f"dir:{anchored[0]}", "out": str(tmp_path / "out"), "pairs": 0}
+    for far, share in (([], 1.0), (["de"], None), (["en", "de"], 0.0)):
+        (tmp_path / "r.yaml").write_text(yaml.safe_dump(recipe | {"far_languages": far}))
+        align(tmp_path / "r.yaml")
+        drawn, seen[:] = sum(map(bool, seen)) / len(seen), []
+        assert drawn == share or (share is None and 0 < drawn < 1)
+
+
 def test_facts_that_only_a_corpus_knows_are_drawn_too() -> None:
     config = AlignConfig("test-conv", 1, "x", {"word": 10**6}, pairs=0)
     said = {p.facts for p in draw(config, Captioner(CaptionConfig(), {}), 0, {"word": [("word", "zh:你好")]})}

@@ -46,8 +46,8 @@ class AlignConfig:
     task's own loss, 1 where not named; `names`: more translations; `init`: a checkpoint whose text side to go on from.
 
     `anchors`: a checkpoint trained against anchors, whose audio side the result gets: what is said of a fact is drawn
-    to its anchor with weight `pull`. `unheard`: facts without an anchor that get one between others
-    ('emotion/boredom': ['emotion/sadness', …])."""
+    to its anchor with weight `pull`, except in `far_languages`, which know of it by their translations alone.
+    `unheard`: facts without an anchor that get one between others ('emotion/boredom': ['emotion/sadness', …])."""
 
     model: str
     steps: int
@@ -60,6 +60,7 @@ class AlignConfig:
     anchors: str | None = None
     unheard: dict[str, tuple[str, ...]] = field(default_factory=dict)
     pull: float = 1.0
+    far_languages: tuple[str, ...] = ()
     captions: CaptionConfig = CaptionConfig()
     optim: OptimConfig = OptimConfig()
     seed: int = 0
@@ -68,12 +69,13 @@ class AlignConfig:
 
 @dataclass(frozen=True)
 class Pair:
-    """Two texts that mean `facts`, and the task whose classes they are told apart from."""
+    """Two texts that mean `facts`, each with its language, and the task whose classes they are told apart from."""
 
     one: str
     two: str
     task: str
     facts: frozenset[Fact]
+    languages: tuple[str, str] = ("", "")
 
 
 def facts_of_task(task: str) -> list[Fact]:
@@ -126,11 +128,13 @@ def draw(
     pairs = {frozenset({sounds[i], sounds[j]}) for i, j in rng.integers(len(sounds), size=(config.pairs, 2)) if i != j}
     chosen += sorted(pairs, key=sorted)
 
-    def say(facts: frozenset[Fact]) -> str:
+    def say(facts: frozenset[Fact]) -> tuple[str, str]:
         language = captioner.language(rng)
-        return join(facts, language, rng) if len(facts) > 1 else verbalize(next(iter(facts)), language, rng)
+        text = join(facts, language, rng) if len(facts) > 1 else verbalize(next(iter(facts)), language, rng)
+        return text, language
 
-    out = [Pair(say(f), say(f), min(f)[0], f) for f in chosen]
+    said = [(say(f), say(f), f) for f in chosen]
+    out = [Pair(one, two, min(f)[0], f, (a, b)) for (one, a), (two, b), f in said]
     return sorted(out + (names.draw(rng) if names else []), key=lambda pair: pair.task)
 
 
@@ -211,7 +215,10 @@ def align(recipe: str | Path, overrides: Sequence[str] = ()) -> Path:
             text_UD = model.encode_text(*tokenizer([p.one for p in pairs] + [p.two for p in pairs]))
         loss = loss_of(*text_UD.split(len(pairs)), [p.task for p in pairs], config.weights, model.scale)
         if goals:
-            loss = loss + config.pull * goals.loss(text_UD, [p.facts for p in pairs] * 2, model.scale)
+            near = [
+                p.facts if p.languages[i] not in config.far_languages else frozenset() for i in (0, 1) for p in pairs
+            ]
+            loss = loss + config.pull * goals.loss(text_UD, near, model.scale)
         if not torch.isfinite(loss):
             raise ClaraError(f"Step {step}: the loss is {float(loss)}. Lower optim.lr and run again.")
         optimizer.zero_grad()
