@@ -5,6 +5,7 @@ from __future__ import annotations
 # ruff: isort: off
 # each import registers its verbs, in the order of --help
 from clara.cli import models  # noqa: F401
+from clara.cli import convert  # noqa: F401
 from clara.cli import data  # noqa: F401
 from clara.cli import train  # noqa: F401
 from clara.cli import evaluate  # noqa: F401

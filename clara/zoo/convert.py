@@ -74,6 +74,12 @@ def read_foreign(path: str | Path, family: str, tokenizer: str | None = None) ->
     return CONVERTERS[family].convert(path, tokenizer)
 
 
+def families() -> list[str]:
+    """Names of the converters, sorted."""
+    _register()
+    return sorted(CONVERTERS)
+
+
 def detect(path: str | Path) -> str | None:
     """The family a folder is surely of, or None."""
     _register()

@@ -25,9 +25,13 @@ from clara.config import ModelConfig, Spec, arch_config, build, load_yaml, to_di
 from clara.errors import ClaraError
 from clara.model import DualEncoder
 from clara.text.tokenizer import HFTokenizer, Tokenizer, build_tokenizer
-from clara.zoo import catalog, hub
+from clara.zoo import catalog, convert, hub
 
 CONFIG, WEIGHTS, CARD = "clara.yaml", "model.safetensors", "README.md"
+CONVERTED = """
+Another project's checkpoint as a CLARA folder, its weights unchanged in float32 and its tokenizer beside them.
+`sha256` is that of the file it was made from; `license` is what its publishers state of their own checkpoints.
+"""
 
 
 @dataclass(frozen=True)
@@ -62,6 +66,8 @@ def get_tokenizer(name: str | Path, pretrained: str | None = None) -> Tokenizer:
     if read.kind == "arch":
         return build_tokenizer(arch_config(read.value).tokenizer)
     folder = checkpoint_folder(read)
+    if family := _foreign_family(folder):
+        return convert.read_foreign(folder, family).tokenizer
     return _own_tokenizer(read_config(folder).tokenizer, folder)
 
 
@@ -124,12 +130,15 @@ def read_config(folder: Path) -> ModelConfig:
 
 
 def load_checkpoint(folder: str | Path, name: str | None = None) -> Loaded:
-    """Load a checkpoint folder strictly, in float32.
+    """Load a checkpoint folder strictly, in float32. A folder of another project that its config.json makes known
+    (transformers' ClapModel) is converted in memory; nothing is written.
 
     Raises:
         ClaraError: no checkpoint, a config that does not build, or missing, unexpected or mis-shaped tensors (listed).
     """
     folder = Path(folder)
+    if family := _foreign_family(folder):
+        return load_foreign(folder, family, name=name)
     config = read_config(folder)
     path = folder / WEIGHTS
     try:
@@ -140,6 +149,46 @@ def load_checkpoint(folder: str | Path, name: str | None = None) -> Loaded:
     model = DualEncoder(config)
     load_strictly(model, tensors, str(path))
     return Loaded(name or folder.name, model.eval(), tokenizer, _sha256(path))
+
+
+def load_foreign(path: str | Path, family: str, tokenizer: str | None = None, name: str | None = None) -> Loaded:
+    """Load a checkpoint of another project, a file or folder, by its converter; see `clara.zoo.convert.read_foreign`.
+
+    Raises:
+        ClaraError: unknown family, an unreadable file, or tensors that do not fit (listed).
+    """
+    foreign = convert.read_foreign(path, family, tokenizer)
+    model = DualEncoder(foreign.config)
+    load_strictly(model, foreign.tensors, str(foreign.weights))
+    return Loaded(name or Path(path).name, model.eval(), foreign.tokenizer, _sha256(foreign.weights))
+
+
+def convert_checkpoint(
+    path: str | Path, folder: str | Path, family: str | None = None, tokenizer: str | None = None
+) -> Path:
+    """Write a checkpoint of another project as a folder of ours, in float32, for `load('dir:folder')`.
+
+    Args:
+        path: its file or folder.
+        folder: where to write.
+        family: which converter reads it; may be left out for a folder whose config.json says it.
+        tokenizer: a local folder or file, or a hub id, instead of the family's own.
+
+    Raises:
+        ClaraError: as `load_foreign`, or a family that has to be named.
+    """
+    family = family or convert.detect(path)
+    if family is None:
+        raise ClaraError(f"{path} does not say what it is: name the converter ({', '.join(convert.families())}).")
+    loaded = load_foreign(path, family, tokenizer)
+    licence = convert.CONVERTERS[family].licence
+    front = {"converted_from": Path(path).name, "converter": family, "sha256": loaded.sha256, "license": licence}
+    card = f"---\n{yaml.safe_dump(front, sort_keys=False, allow_unicode=True)}---\n# {Path(folder).name}\n" + CONVERTED
+    return save_checkpoint(folder, loaded.model, loaded.tokenizer, card, dtype=torch.float32)
+
+
+def _foreign_family(folder: Path) -> str | None:
+    return None if (folder / CONFIG).is_file() else convert.detect(folder)
 
 
 def load_strictly(model: torch.nn.Module, tensors: Mapping[str, Tensor], where: str) -> None:

@@ -7,12 +7,16 @@ from pathlib import Path
 from clara.errors import ClaraError, require
 
 PATTERNS = ["clara.yaml", "model.safetensors", "README.md", "*.model", "tokenizer/*"]
+# of a folder that transformers wrote: what it says of itself and its tokenizer
+FOREIGN = ["config.json", "*processor_config.json", "*token*.json", "vocab.*", "merges.txt"]
+PICKLED = "pytorch_model.bin"
 
 
 def download(repo: str, revision: str | None = None) -> Path:
     """The local folder of a snapshot of `repo` ('org/name') at `revision` (branch, tag or commit; default: main).
 
-    With the environment variable HF_HUB_OFFLINE=1 only the local cache is read.
+    With the environment variable HF_HUB_OFFLINE=1 only the local cache is read. Weights are safetensors; only of a
+    repository that has none, the pickled ones are taken.
 
     Raises:
         ClaraError: no such repository or revision, no access, no network and no copy in the cache.
@@ -21,7 +25,10 @@ def download(repo: str, revision: str | None = None) -> Path:
     errors = require("huggingface_hub.errors", "hub")
     at = f"hf:{repo}" + (f"@{revision}" if revision else "")
     try:
-        return Path(hub.snapshot_download(repo, revision=revision, allow_patterns=PATTERNS))
+        folder = Path(hub.snapshot_download(repo, revision=revision, allow_patterns=PATTERNS + FOREIGN))
+        if (folder / "config.json").is_file() and not (folder / "model.safetensors").is_file():
+            folder = Path(hub.snapshot_download(repo, revision=revision, allow_patterns=[PICKLED]))
+        return folder
     except errors.HFValidationError as e:
         raise ClaraError(f"{at} is no valid repository name: expected hf:org/repo[@revision] ({e}).") from e
     except errors.GatedRepoError as e:

@@ -1,0 +1,26 @@
+"""Verbs about other projects' checkpoints: convert."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from clara.cli.app import app
+
+
+@app.command()
+def convert(
+    path: Annotated[Path, typer.Argument(help="The checkpoint's file or folder.", show_default=False)],
+    to: Annotated[Path, typer.Option("--to", help="Folder to write.", show_default=False)],
+    family: Annotated[str | None, typer.Option("--from", help="Whose it is; a folder may say so itself.")] = None,
+    tokenizer: Annotated[str | None, typer.Option(help="Folder, file or hub id instead of the family's own.")] = None,
+) -> None:
+    """Write another project's checkpoint as a folder that every verb takes as -m dir:FOLDER."""
+    from clara.zoo.factory import convert_checkpoint, load_checkpoint
+
+    folder = convert_checkpoint(path, to, family, tokenizer)
+    model = load_checkpoint(folder).model
+    count = sum(p.numel() for p in model.parameters())
+    typer.echo(f"{folder}: {count:,} parameters, {model.config.embed_dim} dimensions. Use it as dir:{folder}")
