@@ -14,6 +14,7 @@ from torch import Tensor, nn
 
 from clara.errors import ClaraError
 from clara.towers.base import AUDIO_TOWERS, AudioTower, mask_frames
+from clara.towers.remap import Drop, Rename
 
 
 @dataclass(frozen=True)
@@ -103,3 +104,16 @@ class CNN14Tower(AudioTower):
 def _silence(x_BCNF: Tensor, len_B: Tensor) -> Tensor:
     keep_BN = torch.arange(x_BCNF.shape[2], device=len_B.device) < len_B[:, None]
     return x_BCNF * keep_BN[:, None, :, None].to(x_BCNF.dtype)
+
+
+_NORM = r"(weight|bias|running_mean|running_var|num_batches_tracked)"
+# PANNs' Cnn14 and its descendants -> `CNN14Tower`
+PANNS_RULES = (
+    Rename(rf"bn0\.{_NORM}", r"bn0.\1"),
+    *(Rename(rf"conv_block{i + 1}\.(conv[12])\.weight", rf"blocks.{i}.\1.weight") for i in range(6)),
+    *(Rename(rf"conv_block{i + 1}\.(bn[12])\.{_NORM}", rf"blocks.{i}.\1.\2") for i in range(6)),
+    Rename(r"fc1\.(weight|bias)", r"fc1.\1"),
+    Drop(r"fc_audioset\.(weight|bias)", "classes of AudioSet; an embedding does not pass it"),
+    Drop(r"spectrogram_extractor\.stft\.conv_(real|imag)\.weight", "the front-end's Fourier transform"),
+    Drop(r"logmel_extractor\.melW", "the front-end's filter bank"),
+)

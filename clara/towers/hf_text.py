@@ -87,6 +87,12 @@ BERT_RULES = (
     Rename(r"(pooler\.dense\.(?:weight|bias))", r"encoder.transformer.\1"),
     Drop(r"embeddings\.(position_ids|token_type_ids)", "counted anew"),
 )
+# GPT-2 as transformers names it, older files with their masks -> `HFTextTower`
+GPT2_RULES = (
+    Rename(r"(wte\.weight|wpe\.weight|ln_f\.(?:weight|bias))", r"encoder.transformer.\1"),
+    Drop(r"h\.\d+\.attn\.(bias|masked_bias)", "the causal mask, computed"),
+    Rename(r"(h\.\d+\..+\.(?:weight|bias))", r"encoder.transformer.\1"),
+)
 _BERT_FIELDS = """vocab_size hidden_size num_hidden_layers num_attention_heads intermediate_size hidden_act
 hidden_dropout_prob attention_probs_dropout_prob max_position_embeddings type_vocab_size layer_norm_eps pad_token_id"""
 
