@@ -97,6 +97,26 @@ def test_long_clips_of_a_fused_folder(fused: Path, monkeypatch: Any) -> None:
     assert_same(ours, transformers_audio(fused, waves, monkeypatch))
 
 
+def test_ways_with_long_audio(fused: Path, unfused: Path) -> None:
+    zoo, wave = clara.load(f"dir:{fused}", device="cpu", long="fusion"), noise(23.0)
+    with torch.no_grad():
+        whole = zoo.model.encode_audio(torch.from_numpy(wave)[None])
+        windows = torch.cat([zoo.model.encode_audio(torch.from_numpy(wave[i : i + 480000])[None]) for i in (0, 480000)])
+    assert_same(zoo.embed_audio([(wave, RATE)]), whole)
+    assert_same(zoo.embed_audio([(wave, RATE)], long="first"), windows[:1])
+    assert_same(zoo.embed_audio([(wave[: 20 * RATE], RATE)], long="windows"), normalize(windows.mean(0, keepdim=True)))
+    middle = wave[round(6.5 * RATE) :][:480000]
+    assert_same(zoo.embed_audio([(wave, RATE)], long="center"), zoo.embed_audio([(middle, RATE)]))
+    pair = [(wave, RATE), (middle[:RATE], RATE)]
+    both = zoo.embed_audio(pair)
+    assert torch.equal(both, zoo.embed_audio(pair))
+    assert_same(both, torch.cat([whole, zoo.embed_audio(pair[1:])]))
+    with pytest.raises(ClaraError, match="has no fusion; use 'windows'"):
+        clara.load(f"dir:{unfused}", device="cpu", long="fusion")
+    with pytest.raises(ClaraError, match="Unknown way with long audio 'frist'"):
+        zoo.embed_audio(pair, long="frist")
+
+
 def test_text_beyond_the_context_keeps_its_end_as_theirs_does(unfused: Path) -> None:
     from transformers import ClapModel, ClapProcessor
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
+from functools import partial
 from itertools import islice
 from pathlib import Path
 from typing import Any
@@ -18,31 +19,34 @@ from tqdm import tqdm
 from clara.audio import waveform
 from clara.audio.features import pad_waves
 from clara.config import ModelConfig
-from clara.errors import ClaraError
+from clara.errors import ClaraError, unknown
 from clara.zoo import catalog
 from clara.zoo.factory import Loaded, checkpoint_folder, load_checkpoint
 
 SHORT_TAIL_SECONDS = 1.0
+LONG = ("windows", "first", "center", "fusion")
 SORTED_BATCHES = 8  # windows are sorted by length within this many batches: bounded memory for audio of any length
 
 
-def load(name: str | Path, device: str | torch.device | None = None) -> Embedder:
+def load(name: str | Path, device: str | torch.device | None = None, long: str = "windows") -> Embedder:
     """Load a checkpoint by name ('arch.tag', 'hf:org/repo[@revision]', 'dir:path') on `device`, by default the best.
+    `long` is what `embed_audio` does with audio beyond the model's window unless it is told otherwise.
 
     Raises:
         ClaraError: unknown name, an architecture without weights, a folder that is no checkpoint, no network.
     """
     folder = checkpoint_folder(catalog.parse_name(name))
-    return Embedder(load_checkpoint(folder, name=str(name)), device)
+    return Embedder(load_checkpoint(folder, name=str(name)), device, long)
 
 
 class Embedder:
     """Audio and texts -> unit vectors (float32, on the CPU) of one space: `audio_BD @ text_UD.T` are cosines."""
 
-    def __init__(self, loaded: Loaded, device: str | torch.device | None = None) -> None:
+    def __init__(self, loaded: Loaded, device: str | torch.device | None = None, long: str = "windows") -> None:
         self.device = _device(device)
         self.name, self.sha256, self.tokenizer = loaded.name, loaded.sha256, loaded.tokenizer
         self.model = loaded.model.to(self.device).eval()
+        self.long = self._check_long(long)
 
     @property
     def config(self) -> ModelConfig:
@@ -54,25 +58,30 @@ class Embedder:
         """The inverse temperature that turns cosines into logits."""
         return float(self.model.scale.detach())
 
-    def embed_audio(self, sources: Any, batch_size: int = 16, progress: bool = False) -> Tensor:
-        """Embed audio -> (B, D), one row a source, in order.
+    def embed_audio(
+        self, sources: Any, batch_size: int = 16, progress: bool = False, long: str | None = None
+    ) -> Tensor:
+        """Embed audio -> (B, D), one row a source, in order. Nothing is drawn at random.
 
         Audio longer than the front-end's window is read in consecutive windows (never whole), whose embeddings are
-        averaged by the seconds each adds and normalised again.
+        averaged by the seconds each adds and normalised again; or, by `long`, in one of the ways of other projects.
 
         Args:
             sources: paths, encoded bytes, (array, rate) pairs, or folders (each stands for all audio below it, sorted);
                 one of them, or a list.
             batch_size: windows a forward pass.
             progress: show a progress bar over sources.
+            long: 'windows' (all of them), 'first' or 'center' (that one window), 'fusion' (all at once, by models that
+                fuse a shrunk whole with three excerpts); by default what the embedder was made with.
 
         Raises:
-            ClaraError: no sources, or one that cannot be read (named).
+            ClaraError: no sources, one that cannot be read (named), or 'fusion' of a model that has none.
         """
-        items = expand(sources)
+        items, long = expand(sources), self.long if long is None else self._check_long(long)
         _check_batch(batch_size)
         sums_BD = torch.zeros(len(items), self.config.embed_dim)
-        windows = self._windows(tqdm(items, disable=not progress, unit="clip"))
+        read = self._windows if long == "windows" else partial(self._pieces, long=long)
+        windows = read(tqdm(items, disable=not progress, unit="clip"))
         while chunk := list(islice(windows, SORTED_BATCHES * batch_size)):
             vectors_WD = self._embed([wave for _, _, _, wave in chunk], batch_size)
             rows = torch.tensor([row for row, _, _, _ in chunk])
@@ -128,6 +137,21 @@ class Embedder:
                     start = start + new - len(wave) / rate
                 before = wave
                 yield row, start, new, wave
+
+    def _pieces(self, items: Iterable[Any], long: str) -> Iterator[tuple[int, float, float, np.ndarray]]:
+        """As `_windows`, with one piece a source: its first window, its middle one, or the whole."""
+        rate, window = self.model.front_end.sample_rate, self.model.front_end.window_seconds
+        for row, source in enumerate(items):
+            start = max(0.0, (waveform.info(source).seconds - window) / 2) if long == "center" else 0.0
+            wave = waveform.read(source, rate, start=start, seconds=None if long == "fusion" else window)
+            yield row, start, 1.0, wave if long == "fusion" else wave[: round(window * rate)]
+
+    def _check_long(self, long: str) -> str:
+        if long not in LONG:
+            raise unknown("way with long audio", long, LONG)
+        if long == "fusion" and not self.model.front_end.fusion:
+            raise ClaraError(f"long='fusion': {self.name} has no fusion; use 'windows', 'first' or 'center'.")
+        return long
 
     def _embed(self, waves: list[np.ndarray], batch_size: int) -> Tensor:
         """Waves -> (W, D) in order; batches hold waves of like length, so that little is padding."""
