@@ -12,12 +12,10 @@ from typing import Any
 
 import pytest
 import torch
+from golden.clips import clip
+from golden.make_clara import CAPTIONS, RATE, SECONDS
 from safetensors import safe_open
 from torch import Tensor
-
-sys.path.insert(0, str(Path(__file__).parent / "golden"))
-from clips import clip
-from make_clara import CAPTIONS, RATE, SECONDS
 
 from clara.audio.features import pad_waves
 from clara.config import Spec, arch_config
@@ -28,7 +26,8 @@ from clara.text import tokenizer as tokenizers
 from clara.text.tokenizer import CLARA_LANGUAGES, Tokenizer, build_tokenizer
 from clara.towers.base import AUDIO_TOWERS, TEXT_TOWERS
 from clara.zoo.convert import read_foreign
-from clara.zoo.factory import load_strictly, save_checkpoint
+from clara.zoo.embedder import load
+from clara.zoo.factory import convert_checkpoint, load_foreign
 
 GOLDEN = Path(__file__).parent / "golden/clara.safetensors"
 CLOSE = {"rtol": 0.0, "atol": 1e-5}
@@ -89,10 +88,8 @@ def whisper(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
 
 
 def convert(path: Path, family: str, tokenizer: str) -> tuple[DualEncoder, Tokenizer]:
-    foreign = read_foreign(path, family, tokenizer)
-    model = DualEncoder(foreign.config).eval()
-    load_strictly(model, foreign.tensors, str(path))
-    return model, foreign.tokenizer
+    loaded = load_foreign(path, family, tokenizer)
+    return loaded.model, loaded.tokenizer
 
 
 def ids_batch() -> tuple[Tensor, Tensor]:
@@ -139,15 +136,13 @@ def test_mel_is_librosas(whisper: str, tmp_path: Path) -> None:
     assert x_BNF.amax() == 1.0
 
 
-def test_a_converted_checkpoint_is_saved_and_loaded_with_its_tokenizer(whisper: str, tmp_path: Path) -> None:
-    import clara
-
-    model, tokenizer = convert(save_ckpt(tmp_path / "a.ckpt"), "clara", whisper)
-    folder = save_checkpoint(tmp_path / "saved", model, tokenizer, "---\n---\n", dtype=torch.float32)
-    zoo = clara.load(f"dir:{folder}", device="cpu")
+def test_a_converted_folder_carries_its_tokenizer(whisper: str, tmp_path: Path) -> None:
+    folder = convert_checkpoint(save_ckpt(tmp_path / "a.ckpt"), tmp_path / "ours", "clara", whisper)
+    zoo = load(f"dir:{folder}", device="cpu")
     audio_BD = zoo.embed_audio([(clip(s, RATE, i), RATE) for i, s in enumerate(SECONDS)])
     torch.testing.assert_close(audio_BD, GIVEN["audio"], **CLOSE)
-    assert zoo.tokenizer.encode("the dog") == tokenizer.encode("the dog")
+    own = build_tokenizer(Spec("clara_bpe", {"name": whisper}))
+    assert zoo.tokenizer.encode("the dog") == own.encode("the dog")
     assert zoo.embed_text(["the dog", "<|de|><|nospeech|> Hund"]).shape == (2, 12)
 
 
