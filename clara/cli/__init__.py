@@ -7,6 +7,7 @@ from __future__ import annotations
 from clara.cli import models  # noqa: F401
 from clara.cli import convert  # noqa: F401
 from clara.cli import data  # noqa: F401
+from clara.cli import captions  # noqa: F401
 from clara.cli import train  # noqa: F401
 from clara.cli import evaluate  # noqa: F401
 

@@ -10,13 +10,10 @@ import hashlib
 import io
 import json
 import math
-import multiprocessing
 import re
 import tarfile
 import zlib
 from collections.abc import Iterable, Iterator, Mapping, Sized
-from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
-from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
@@ -28,6 +25,7 @@ from tqdm import tqdm
 
 from clara.audio.waveform import info, stream
 from clara.data.manifest import TEXTS, Row, row_to_dict, split_audio
+from clara.data.parallel import run_jobs
 from clara.data.samples import Problem, Sample, read_index, read_shard, sample_from_wds, sha256_of, verify_shards
 from clara.errors import ClaraError, unknown
 
@@ -108,7 +106,7 @@ def write_shards(rows: Iterable[Row], out: str | Path, config: ShardConfig = Sha
                 else:
                     yield job
 
-        for entry in _run(pending(), config.workers):
+        for entry in run_jobs(_write_shard, pending(), config.workers):
             entries[entry["name"]] = entry
             _write_index(out, entries)
             bar.update(entry["count"])
@@ -172,40 +170,6 @@ def _refuse_leftovers(out: Path, entries: Mapping[str, Any], current: set[str]) 
         )
 
 
-def _run(jobs: Iterator[_Job], workers: int) -> Iterator[dict[str, Any]]:
-    """Entries of finished shards as they come, in this process or in `workers` spawned ones.
-
-    After a failure no shard is begun, those under way are finished and yielded, then the failure is raised.
-    """
-    if workers == 1:
-        yield from map(_write_shard, jobs)
-        return
-    running: set[Future] = set()
-    failure: BaseException | None = None
-    with ProcessPoolExecutor(workers, mp_context=multiprocessing.get_context("spawn")) as pool:
-        while True:
-            while failure is None and len(running) <= workers and (job := next(jobs, None)) is not None:
-                try:
-                    running.add(pool.submit(_write_shard, job))
-                except BrokenProcessPool as e:
-                    failure = e
-            if not running:
-                break
-            done, running = wait(running, return_when=FIRST_COMPLETED)
-            for future in done:
-                if future.exception() is None:
-                    yield future.result()
-                else:
-                    failure = failure or future.exception()
-    if isinstance(failure, BrokenProcessPool):
-        raise ClaraError(
-            "A worker process died: out of memory, or the calling script lacks `if __name__ == '__main__':`. "
-            "Run again to go on where it stopped; workers=1 shows the cause."
-        ) from failure
-    if failure is not None:
-        raise failure
-
-
 def _write_shard(job: _Job) -> dict[str, Any]:
     part, path = job.out / f"{job.name}.tmp", job.out / job.name
     count, seconds, skipped = 0, 0.0, []
@@ -216,8 +180,8 @@ def _write_shard(job: _Job) -> dict[str, Any]:
                 for start, data, length in _clips(row, job.config):
                     key = f"{path.stem}-{i:06d}" + (f"-{kept:04d}" if job.config.max_seconds else "")
                     meta = json.dumps(meta_from_row(row, length, start), ensure_ascii=False).encode()
-                    _add(tar, f"{key}.{job.config.format}", data)
-                    _add(tar, f"{key}.json", meta)
+                    add_member(tar, f"{key}.{job.config.format}", data)
+                    add_member(tar, f"{key}.json", meta)
                     kept, count, seconds = kept + 1, count + 1, seconds + length
             except ClaraError as e:
                 if job.config.on_error == "raise":
@@ -237,8 +201,9 @@ def _write_shard(job: _Job) -> dict[str, Any]:
     }
 
 
-def _add(tar: tarfile.TarFile, name: str, data: bytes) -> None:
-    """webdataset's format is plain tar; its own writer would have every worker wait for torch to be imported."""
+def add_member(tar: tarfile.TarFile, name: str, data: bytes) -> None:
+    """Append one file."""
+    # webdataset's format is plain tar; its own writer would have every worker wait for torch to be imported
     member = tarfile.TarInfo(name)  # owner, time and mode are constants
     member.size = len(data)
     tar.addfile(member, io.BytesIO(data))
