@@ -1,4 +1,4 @@
-"""Verbs about captions: captions acoustic."""
+"""Verbs about captions: captions acoustic, rewrite."""
 
 from __future__ import annotations
 
@@ -29,3 +29,22 @@ def acoustic(
     counts = annotate(source, out, AcousticConfig(outer, least_clips, workers))
     said = ", ".join(f"{word} {n}" for word, n in counts.items() if word != "clips")
     typer.echo(f"{out}: {counts['clips']} voices; {said or 'no word for any'}")
+
+
+@captions.command()
+def rewrite(
+    source: Annotated[Path, typer.Argument(help="Manifest (.jsonl) or folder of shards.")],
+    out: Annotated[Path, typer.Argument(help="The same again, with text_augmented.")],
+    model: Annotated[str, typer.Option("--model", "-m", help="A text-to-text model: folder, or name on the hub.")],
+    prompt: Annotated[str, typer.Option(help="What it is asked.")] = "{keywords}",
+    number: Annotated[int, typer.Option("--captions", min=1, help="Captions a clip.")] = 1,
+    longest: Annotated[int, typer.Option(min=1, help="Tokens of a caption.")] = 48,
+    batch_size: Annotated[int, typer.Option(min=1, help="Clips at once.")] = 16,
+    device: Annotated[str, typer.Option(help="cpu, cuda, cuda:N or mps.")] = "cpu",
+) -> None:
+    """Write captions from each clip's keywords by a text-to-text model of transformers (resumable)."""
+    from clara.data.rewrite import RewriteConfig
+    from clara.data.rewrite import rewrite as run
+
+    counts = run(source, out, RewriteConfig(model, prompt, number, longest, batch_size, device))
+    typer.echo(f"{out}: {counts['captions']} captions for {counts['clips']} clips")

@@ -8,25 +8,20 @@ They are kept with the numbers in a row's `original.acoustics`, and spoken in ev
 from __future__ import annotations
 
 import dataclasses
-import json
 import math
-import shutil
-import tarfile
 from collections import Counter, defaultdict
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-from tqdm import tqdm
 
 from clara.audio import acoustics
 from clara.audio.waveform import read
-from clara.data.manifest import Row, read_manifest, split_audio, write_manifest
-from clara.data.parallel import run_jobs
-from clara.data.samples import read_index, read_shard, sha256_of
-from clara.data.shards import add_member, read_member
+from clara.data.annotate import read_rows, work_through, write_rows
+from clara.data.manifest import Row, split_audio
+from clara.data.shards import read_member
 from clara.errors import ClaraError
 
 SECONDS = 30.0  # of a clip are measured
@@ -86,28 +81,14 @@ def annotate(source: str | Path, out: str | Path, config: AcousticConfig = Acous
         ClaraError: nothing to read, no speech in it, a clip that cannot be decoded, or `out` is `source`.
     """
     source, out = Path(source), Path(out)
-    if source.resolve() == out.resolve():
-        raise ClaraError(f"{out} would be written over while it is read: choose another place.")
-    cache = out.with_name(out.name + ".measured.jsonl")
-    cache.parent.mkdir(parents=True, exist_ok=True)
-    if source.is_dir():
-        shards = sorted(source.rglob("*.tar"))
-        rows = {str(p): [s.row for s in read_shard(p)] for p in tqdm(shards, unit="shard", desc="labels", disable=None)}
-        speech = [r for part in rows.values() for r in part if is_speech(r)]
-    else:
-        everything = list(read_manifest(source))
-        speech = [r for r in everything if is_speech(r)]
+    speech = [r for r in read_rows(source, out) if is_speech(r)]
     if not speech:
         raise ClaraError(f"{source} holds no speech: no row names an emotion, a language, a word or a speaker.")
-    measured = _measure_all(speech, cache, config.workers)
+    cache = out.with_name(out.name + ".measured.jsonl")
+    measured = work_through([r.audio for r in speech], cache, _measure_chunk, CHUNK, config.workers)
     words = voices(speech, measured, config)
     found = {key: {**_rounded(measured[key]), "voice": list(words[key])} for key in measured}
-    if source.is_dir():
-        for path in shards:
-            _rewrite(path, out / path.relative_to(source), found)
-        _copy_index(source, out)
-    else:
-        write_manifest(out, (_with(r, found.get(r.audio)) for r in everything))
+    write_rows(source, out, {key: {"original": {"acoustics": value}} for key, value in found.items()})
     cache.unlink()
     return {"clips": len(speech), **Counter(w for r in speech for w in words[r.audio])}
 
@@ -171,26 +152,6 @@ def _word(scale: Scale, clip: Measured, ends: tuple | None, loudness: tuple | No
     return scale.high if up else scale.low if down else None
 
 
-def _measure_all(rows: Sequence[Row], cache: Path, workers: int) -> dict[str, Measured]:
-    """The measurements of all rows; those of a former run are read from `cache`, new ones are added to it."""
-    done: dict[str, Measured] = {}
-    if cache.is_file():
-        whole = [line for line in cache.read_text(encoding="utf-8").splitlines(keepends=True) if line.endswith("\n")]
-        done = dict(json.loads(line) for line in whole)
-        cache.write_text("".join(whole), encoding="utf-8")  # the last line may have been cut off
-    wanted = {r.audio for r in rows}
-    left = [r.audio for r in rows if r.audio not in done]
-    chunks = iter([left[i : i + CHUNK] for i in range(0, len(left), CHUNK)])
-    bar = tqdm(total=len(rows), initial=len(rows) - len(left), unit="clip", desc="voices", disable=None)
-    with bar, cache.open("a", encoding="utf-8") as file:
-        for part in run_jobs(_measure_chunk, chunks, workers):
-            file.writelines(json.dumps(item) + "\n" for item in part)
-            file.flush()
-            done.update(part)
-            bar.update(len(part))
-    return {key: value for key, value in done.items() if key in wanted}
-
-
 def _measure_chunk(chunk: Sequence[str]) -> list[tuple[str, Measured]]:
     out = []
     for audio in chunk:
@@ -205,44 +166,3 @@ def _measure_chunk(chunk: Sequence[str]) -> list[tuple[str, Measured]]:
 
 def _rounded(measured: Measured) -> Measured:
     return {k: None if v is None else round(v, 3) for k, v in measured.items()}
-
-
-def _with(row: Row, found: Measured | None) -> Row:
-    return row if found is None else dataclasses.replace(row, original={**row.original, "acoustics": found})
-
-
-def _rewrite(path: Path, out: Path, found: Mapping[str, Measured]) -> None:
-    """Copy one shard, `original_data.acoustics` added to the JSON of its voices."""
-    out.parent.mkdir(parents=True, exist_ok=True)
-    part = out.with_name(out.name + ".tmp")
-    audio = {audio.rpartition(".")[0]: m for audio, m in found.items() if audio.startswith(f"{path}::")}
-    with tarfile.open(path, "r:") as old, tarfile.open(part, "w", format=tarfile.USTAR_FORMAT) as new:
-        for member, data in _members(old):
-            stem, _, suffix = member.rpartition(".")
-            if suffix == "json" and (measured := audio.get(f"{path}::{stem}")):
-                meta = json.loads(data)
-                original = meta.get("original_data")
-                original = original if isinstance(original, dict) else {} if original is None else {"value": original}
-                data = json.dumps(
-                    meta | {"original_data": original | {"acoustics": measured}}, ensure_ascii=False
-                ).encode()
-            add_member(new, member, data)
-    part.replace(out)
-
-
-def _members(tar: tarfile.TarFile) -> Iterator[tuple[str, bytes]]:
-    for member in tar:
-        if member.isfile():
-            yield member.name, tar.extractfile(member).read()
-
-
-def _copy_index(source: Path, out: Path) -> None:
-    """The index of the copies: as before, with their own checksums."""
-    if not (source / "index.json").is_file():
-        return
-    index = read_index(source)
-    for entry in index["shards"]:
-        entry["sha256"] = sha256_of(out / entry["name"])
-    part = out / "index.json.tmp"
-    part.write_text(json.dumps(index, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
-    shutil.move(part, out / "index.json")

@@ -1,0 +1,114 @@
+"""Add to what is known of clips: manifest -> manifest, or shards -> shards with the same audio; resumable.
+
+Work is done chunk by chunk and kept in a file beside the output, so that the same call goes on after an interruption.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import shutil
+import tarfile
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from tqdm import tqdm
+
+from clara.data.manifest import TEXTS, Row, read_manifest, write_manifest
+from clara.data.parallel import run_jobs
+from clara.data.samples import read_index, read_shard, sha256_of
+from clara.data.shards import add_member
+from clara.errors import ClaraError
+
+Addition = Mapping[str, Any]
+
+
+def read_rows(source: Path, out: Path) -> list[Row]:
+    """All rows of a manifest, or of the shards below a folder. ClaraError where there is none, or `out` is `source`."""
+    if source.resolve() == out.resolve():
+        raise ClaraError(f"{out} would be written over while it is read: choose another place.")
+    out.parent.mkdir(parents=True, exist_ok=True)
+    if not source.is_dir():
+        return list(read_manifest(source))
+    shards = _shards(source)
+    return [s.row for p in tqdm(shards, unit="shard", desc="labels", disable=None) for s in read_shard(p)]
+
+
+def work_through(
+    keys: Sequence[str], cache: Path, work: Callable[[list[str]], list[tuple[str, Any]]], chunk: int, workers: int = 1
+) -> dict[str, Any]:
+    """`work(chunk of keys)` -> (key, plain value) of each, for every key that `cache` does not hold yet."""
+    done: dict[str, Any] = {}
+    if cache.is_file():
+        whole = [line for line in cache.read_text(encoding="utf-8").splitlines(keepends=True) if line.endswith("\n")]
+        done = dict(json.loads(line) for line in whole)
+        cache.write_text("".join(whole), encoding="utf-8")  # the last line may have been cut off
+    left = [k for k in keys if k not in done]
+    chunks = iter([left[i : i + chunk] for i in range(0, len(left), chunk)])
+    bar = tqdm(total=len(keys), initial=len(keys) - len(left), unit="clip", disable=None)
+    with bar, cache.open("a", encoding="utf-8") as file:
+        for part in run_jobs(work, chunks, workers):
+            file.writelines(json.dumps(item, ensure_ascii=False) + "\n" for item in part)
+            file.flush()
+            done.update(part)
+            bar.update(len(part))
+    return {k: done[k] for k in keys}
+
+
+def write_rows(source: Path, out: Path, additions: Mapping[str, Addition]) -> None:
+    """Write `source` to `out` with what is added to each row, by its `audio`: texts are appended to those there are,
+    `original` is merged. Shards keep their audio byte for byte."""
+    if not source.is_dir():
+        write_manifest(out, (_added(row, additions.get(row.audio, {})) for row in read_manifest(source)))
+        return
+    for path in _shards(source):
+        own = {a.rpartition(".")[0]: value for a, value in additions.items() if a.startswith(f"{path}::")}
+        _copy_shard(path, out / path.relative_to(source), own)
+    if (source / "index.json").is_file():
+        index = read_index(source)
+        for entry in index["shards"]:
+            entry["sha256"] = sha256_of(out / entry["name"])
+        part = out / "index.json.tmp"
+        part.write_text(json.dumps(index, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
+        shutil.move(part, out / "index.json")
+
+
+def _shards(folder: Path) -> list[Path]:
+    found = sorted(folder.rglob("*.tar"))
+    if not found:
+        raise ClaraError(f"No shards (*.tar) below {folder}.")
+    return found
+
+
+def _added(row: Row, addition: Addition) -> Row:
+    texts = {name: (*getattr(row, name), *addition[name]) for name in TEXTS if name in addition}
+    return dataclasses.replace(row, **texts, original={**row.original, **addition.get("original", {})})
+
+
+def _copy_shard(path: Path, out: Path, additions: Mapping[str, Addition]) -> None:
+    out.parent.mkdir(parents=True, exist_ok=True)
+    part = out.with_name(out.name + ".tmp")
+    with tarfile.open(path, "r:") as old, tarfile.open(part, "w", format=tarfile.USTAR_FORMAT) as new:
+        for member in old:
+            if not member.isfile():
+                continue
+            data = old.extractfile(member).read()
+            stem, _, suffix = member.name.rpartition(".")
+            if suffix == "json" and (addition := additions.get(f"{path}::{stem}")):
+                data = json.dumps(_added_meta(json.loads(data), addition), ensure_ascii=False).encode()
+            add_member(new, member.name, data)
+    part.replace(out)
+
+
+def _added_meta(meta: dict[str, Any], addition: Addition) -> dict[str, Any]:
+    """As `_added`, for the JSON of a sample in any of the layouts that `row_from_meta` reads."""
+    for name in TEXTS:
+        if name in addition:
+            there = meta.get(name) or []
+            meta[name] = [*([there] if isinstance(there, str) else there), *addition[name]]
+    if "original" in addition:
+        there = meta.get("original_data")
+        there = there if isinstance(there, dict) else {} if there is None else {"value": there}
+        meta["original_data"] = there | addition["original"]
+    return meta
