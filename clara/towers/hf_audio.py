@@ -18,6 +18,7 @@ from clara.config import Spec
 from clara.errors import ClaraError, unknown
 from clara.layers import masked_mean
 from clara.towers.base import AUDIO_TOWERS, AudioTower, fit_window, mask_frames, strided_mask
+from clara.towers.remap import Drop, Rename
 
 
 @dataclass(frozen=True)
@@ -224,3 +225,12 @@ def inline(config: PretrainedConfig) -> dict[str, Any]:
     notes = ("transformers_version", "architectures", "_name_or_path", "dtype", "torch_dtype")
     data = {k: v for k, v in config.to_diff_dict().items() if k not in notes}
     return {**data, "model_type": config.model_type}
+
+
+# wav2vec 2.0 as transformers names it, its weight norm in the older and the newer form -> `HFAudioTower`
+WAV2VEC2_RULES = (
+    Drop(r"masked_spec_embed", "stands for frames masked in pre-training"),
+    Rename(r"(encoder\.pos_conv_embed\.conv)\.weight_g", r"encoder.model.\1.parametrizations.weight.original0"),
+    Rename(r"(encoder\.pos_conv_embed\.conv)\.weight_v", r"encoder.model.\1.parametrizations.weight.original1"),
+    Rename(r"((?:feature_extractor|feature_projection|encoder)\..+)", r"encoder.model.\1"),
+)
