@@ -23,8 +23,8 @@ import typer
 
 from clara.text.prompts import fill, languages, load_language
 
-VOCABULARY = 16000
-LINES_A_LANGUAGE = 6000
+VOCABULARY = 20000
+LINES_A_LANGUAGE = 5000
 
 
 def captions(folder: Path) -> Iterator[str]:
@@ -84,7 +84,7 @@ def main(
         model_writer=model,
         model_type="unigram",
         vocab_size=VOCABULARY,
-        character_coverage=0.9995,
+        character_coverage=0.9999,
         byte_fallback=True,
         normalization_rule_name="nmt_nfkc_cf",
         pad_id=0,

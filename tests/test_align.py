@@ -149,3 +149,20 @@ def test_the_two_losses_of_a_goal() -> None:
     scale = torch.tensor(50.0)
     assert goals.loss(there, facts, scale) == pytest.approx(0.0, abs=1e-5)
     assert goals.loss(away, facts, scale) == pytest.approx(4 * 0.5 / 2, abs=1e-5)
+
+
+def test_embeddings_are_carried_over_to_another_vocabulary() -> None:
+    from clara.text.tokenizer import ASSETS, SentencePiece, SentencePieceConfig
+    from clara.train.align import carried_over
+
+    small, large = (SentencePiece(SentencePieceConfig(f), ASSETS) for f in ("test.model", "clara.model"))
+    table_VW = torch.arange(small.vocab_size, dtype=torch.float32)[:, None]
+    carried = carried_over(table_VW, small, large)
+    pieces = {small.processor.id_to_piece(i): i for i in range(small.vocab_size)}
+    shared = [i for i in range(large.vocab_size) if large.processor.id_to_piece(i) in pieces]
+    assert len(carried) == large.vocab_size and len(shared) > 50
+    assert [carried[i, 0].item() for i in shared] == [pieces[large.processor.id_to_piece(i)] for i in shared]
+    i = large.processor.piece_to_id("▁dog")
+    assert carried[i, 0] == pytest.approx(sum(small.processor.encode("dog")) / len(small.processor.encode("dog")))
+    same = carried_over(table_VW, small, small)
+    assert torch.equal(same, table_VW)

@@ -15,7 +15,7 @@ import torch.multiprocessing as mp
 from safetensors.torch import load_file, save_file
 from tones import tone_config, write_tones
 
-from clara.data.loader import Batch, make_loader
+from clara.data.loader import Batch, TrainBatches, make_loader
 from clara.errors import ClaraError
 from clara.train import trainer as trainer_module
 from clara.train.distributed import World, processes
@@ -34,7 +34,7 @@ def odd_batch(trainer: Trainer, world: World) -> Batch:
     """The first batch whose texts do not divide evenly, so that one of two processes pads."""
     c, rate = trainer.config, trainer.model.front_end.sample_rate
     ranks = (world.rank, world.size)
-    batches = make_loader(c.data, trainer.tokenizer, rate, seed=7, steps=range(20), ranks=ranks)
+    batches = make_loader(TrainBatches(c.data, trainer.tokenizer, rate, 7, ranks), steps=range(20))
     return next(b for b in batches if (~b.ignore_BU.all(0)).sum() % 2 == 1)
 
 
@@ -132,4 +132,4 @@ def test_a_signal_to_one_process_stops_both_at_the_same_step(runs: tuple[Path, P
 def test_a_batch_that_does_not_divide_is_refused(tmp_path: Path) -> None:
     config = tone_config(write_tones(tmp_path / "t.tar"), tmp_path).data
     with pytest.raises(ClaraError, match="no multiple of the 3 processes"):
-        make_loader(config, None, 16000, seed=0, steps=range(1), ranks=(0, 3))
+        TrainBatches(config, None, 16000, 0, (0, 3))

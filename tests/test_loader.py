@@ -62,8 +62,8 @@ def test_a_batch_depends_on_seed_and_step_alone(shards: str) -> None:
 def test_resuming_gives_the_batches_that_were_left(shards: str) -> None:
     config = DataConfig(shards=(shards,), batch_size=4, workers=1, crop_seconds=0.5)
     tokenizer = build_tokenizer(Spec("sentencepiece"))
-    whole = list(make_loader(config, tokenizer, 16000, seed=1, steps=range(4)))
-    rest = list(make_loader(config, tokenizer, 16000, seed=1, steps=range(2, 4)))
+    whole = list(make_loader(TrainBatches(config, tokenizer, 16000, 1, (0, 1)), steps=range(4)))
+    rest = list(make_loader(TrainBatches(config, tokenizer, 16000, 1, (0, 1)), steps=range(2, 4)))
     assert len(rest) == 2 and same(whole[2], rest[0]) and same(whole[3], rest[1])
 
 

@@ -123,7 +123,19 @@ def test_wrong_specs_are_refused(spec: Spec, message: str, tmp_path: Path) -> No
 
 
 def test_every_tokenizer_is_tested() -> None:
-    assert TOKENIZERS.names() == ["hf", "sentencepiece"]
+    """The others beside the model they belong to: test_zoo_clara, test_anchors, test_glap."""
+    assert TOKENIZERS.names() == ["clara_bpe", "facts", "hf", "nllb", "sentencepiece"]
+
+
+def test_facts_are_ids_by_line(tmp_path: Path) -> None:
+    (tmp_path / "facts.txt").write_text("emotion/anger\nsound/dog\nsound/rain\n")
+    tokenizer = build_tokenizer(Spec("facts"), tmp_path)
+    ids_BL, mask_BL = tokenizer(["sound/rain", "sound/dog + sound/rain"])
+    assert ids_BL.tolist() == [[2, 0], [1, 2]] and mask_BL.tolist() == [[True, False], [True, True]]
+    with pytest.raises(ClaraError, match="Did you mean 'sound/rain'"):
+        tokenizer(["sound/rian"])
+    with pytest.raises(ClaraError, match="No file of facts"):
+        build_tokenizer(Spec("facts"), tmp_path / "empty")
 
 
 @pytest.mark.parametrize("name", [n for n in arch_names() if arch_config(n).tokenizer.kind == "sentencepiece"])

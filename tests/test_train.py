@@ -19,6 +19,7 @@ from torch import nn
 import clara
 from clara.audio.augment import SpecAugmentConfig
 from clara.config import arch_config, load_yaml, to_dict
+from clara.data.loader import TrainBatches
 from clara.errors import ClaraError
 from clara.train import trainer as trainer_module
 from clara.train.distributed import processes
@@ -134,7 +135,9 @@ def test_a_broken_clip_is_named_in_one_line(tmp_path: Path) -> None:
 
 def make_batches(trainer: Trainer) -> Iterator:
     rate = trainer.model.front_end.sample_rate
-    return trainer_module.make_loader(trainer.config.data, trainer.tokenizer, rate, seed=0, steps=range(10))
+    return trainer_module.make_loader(
+        TrainBatches(trainer.config.data, trainer.tokenizer, rate, 0, (0, 1)), steps=range(10)
+    )
 
 
 def spoil(monkeypatch: pytest.MonkeyPatch, act: object, at: int) -> None:

@@ -341,26 +341,9 @@ def read_entry(entry: Entry, sample_rate: int) -> np.ndarray:
         raise ClaraError(f"{entry.tar}: sample {entry.key!r}: {e}") from e
 
 
-def make_loader(
-    config: DataConfig,
-    tokenizer: Tokenizer,
-    sample_rate: int,
-    *,
-    seed: int,
-    steps: range,
-    ranks: tuple[int, int] = (0, 1),
-    kind: type[TrainBatches] = TrainBatches,
-) -> DataLoader:
-    """The batches of `steps` of one process, decoded by `config.workers` background processes.
-
-    Args:
-        seed: of the plan, the captions and the augmentation.
-        steps: which batches; resuming is range(done, last).
-        ranks: (this process' rank, number of processes).
-        kind: what makes the batches.
-    """
-    batches = kind(config, tokenizer, sample_rate, seed, ranks)
+def make_loader(batches: TrainBatches, *, steps: range) -> DataLoader:
+    """The batches of `steps` (resuming is range(done, last)), decoded by `config.workers` background processes."""
     # forkserver: forking a process that has run torch threads can deadlock the child
     context: Mapping[str, Any] = {"multiprocessing_context": "forkserver", "prefetch_factor": 4}
-    options = context if config.workers else {}
-    return DataLoader(batches, batch_size=None, sampler=steps, num_workers=config.workers, **options)
+    workers = batches.config.workers
+    return DataLoader(batches, batch_size=None, sampler=steps, num_workers=workers, **(context if workers else {}))

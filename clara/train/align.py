@@ -25,7 +25,7 @@ from clara.losses import info_nce
 from clara.model import DualEncoder
 from clara.text.captions import CaptionConfig, Captioner, Fact, join, verbalize
 from clara.text.prompts import TASKS, languages, load_language, task_labels
-from clara.text.tokenizer import FactsTokenizer, Tokenizer, build_tokenizer
+from clara.text.tokenizer import FactsTokenizer, SentencePiece, Tokenizer, build_tokenizer
 from clara.train.optim import OptimConfig, build_optimizer, learning_rate, set_learning_rate
 from clara.zoo.factory import create_model, get_tokenizer, load_strictly, save_checkpoint
 
@@ -236,7 +236,10 @@ def _start(config: AlignConfig) -> tuple[DualEncoder, Tokenizer, Goals | None]:
     spec = arch_config(config.model)
     model, tokenizer = DualEncoder(spec), build_tokenizer(spec.tokenizer)
     if config.init:
-        load_strictly(model, create_model(config.init).state_dict(), f"init {config.init!r}")
+        tensors = create_model(config.init).state_dict()
+        if (old := get_tokenizer(config.init)).vocab_size != tokenizer.vocab_size:
+            tensors["text.tokens.weight"] = carried_over(tensors["text.tokens.weight"], old, tokenizer)
+        load_strictly(model, tensors, f"init {config.init!r}")
     if config.anchors is None:
         return model, tokenizer, None
     source, facts = create_model(config.anchors), get_tokenizer(config.anchors)
@@ -248,3 +251,17 @@ def _start(config: AlignConfig) -> tuple[DualEncoder, Tokenizer, Goals | None]:
     text = {n: t for n, t in model.state_dict().items() if n not in audio}
     load_strictly(model, {**text, **audio}, f"anchors {config.anchors!r}")
     return model, tokenizer, Goals(source, facts.facts, config.unheard)
+
+
+def carried_over(table_VW: Tensor, old: Tokenizer, new: Tokenizer) -> Tensor:
+    """Token embeddings for another sentencepiece vocabulary: a piece that both have keeps its own, a new one starts as
+    the mean of the old pieces that it is made of."""
+    if not (isinstance(old, SentencePiece) and isinstance(new, SentencePiece)):
+        raise ClaraError("init: its tokenizer is another, and only sentencepiece vocabularies can be carried over.")
+    known = {old.processor.id_to_piece(i): i for i in range(old.vocab_size)}
+    rows = []
+    for i in range(new.vocab_size):
+        piece = new.processor.id_to_piece(i)
+        ids = [known[piece]] if piece in known else old.processor.encode(piece.replace("▁", " ")) or [old.pad_id]
+        rows.append(table_VW[ids].mean(0))
+    return torch.stack(rows)

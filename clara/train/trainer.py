@@ -212,7 +212,7 @@ class Trainer:
             return False
         steps = range(self.done, c.steps)
         kind, ranks = FactBatches if c.anchors else TrainBatches, (world.rank, world.size)
-        loader = make_loader(c.data, self.tokenizer, rate, seed=c.seed, steps=steps, ranks=ranks, kind=kind)
+        loader = make_loader(kind(c.data, self.tokenizer, rate, c.seed, ranks), steps=steps)
         batches = iter(loader)
         while self.done < c.steps:
             try:
