@@ -10,6 +10,7 @@ from clara.cli import data  # noqa: F401
 from clara.cli import captions  # noqa: F401
 from clara.cli import train  # noqa: F401
 from clara.cli import evaluate  # noqa: F401
+from clara.cli import report  # noqa: F401
 
 # ruff: isort: on
 from clara.cli.app import app

@@ -1,0 +1,140 @@
+"""No number without a result: the figures of our cards are those of the files that clara eval wrote."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+import yaml
+from tiny import save_tiny
+
+from clara.errors import ClaraError
+from clara.eval import cards
+from clara.zoo import catalog
+from clara.zoo.factory import load_checkpoint
+
+CARDS = Path(__file__).parents[1] / "model_cards"
+OWN = [n for n in catalog.list_pretrained() if catalog.checkpoint(n).source == "package"]
+NAME = "clara-small.tiny"
+
+
+def plain(accuracy: float, uar: float) -> dict:
+    return {"accuracy": accuracy, "accuracy_95": [accuracy - 0.1, accuracy + 0.1], "uar": uar, "uar_95": [0.1, 0.9]}
+
+
+def result_file(path: Path, sha256: str, recipe: str = "sounds.yaml", overrides: tuple = (), **changes: float) -> Path:
+    codes = {code: changes.get(code, 0.5) for code in ("en", "de", "fr", "it", "pl", "lt")}
+    zero = {
+        "name": "esc", "kind": "zero_shot", "config": {"task": "sound", "data": {"folder": "/home/me/esc"}}, "clips": 8,
+        "labels": dict.fromkeys(map(str, range(50)), 1),
+        "languages": {c: {"prompts": {"0": ["a"]}, "plain": plain(a, a / 2) | {"confusion": [[1] * 50] * 50},
+                          "calibrated": plain(a, a)} for c, a in codes.items()},
+        "other_languages": {"languages": [c for c in codes if c != "en"], "accuracy": 0.4, "uar": 0.3},
+    }  # fmt: skip
+    few = {"name": "few", "kind": "probe", "config": {"task": "emotion"}, "clips": 8, "labels": ["a", "b"],
+           "methods": {"probe": plain(0.75, 0.25) | {"runs": [plain(0.1, 0.1)] * 3}}}  # fmt: skip
+    found = {"name": "caps", "kind": "retrieval", "config": {}, "clips": 4,
+             "t2a": {"R@1": 0.25, "R@1_95": [0.1, 0.3]}, "a2t": {"R@1": 0.125}}  # fmt: skip
+    data = {
+        "command": "clara eval /home/me/sounds.yaml --model dir:/home/me/run --data /home/me/data",
+        "checkpoint": {"name": "dir:/home/me/run", "sha256": sha256}, "recipe": recipe, "overrides": list(overrides),
+        "results": [zero, few, found],
+    }  # fmt: skip
+    path.write_text(json.dumps(data))
+    return path
+
+
+@pytest.fixture
+def sha256(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> str:
+    """A card with figures of no file, beside the tiny checkpoint it is of."""
+    (tmp_path / "cards").mkdir()
+    monkeypatch.setattr(catalog, "CARDS", tmp_path / "cards")
+    monkeypatch.setattr(catalog, "CHECKPOINT_FOLDER", tmp_path / "checkpoints")
+    catalog.card.cache_clear()
+    text = (CARDS / f"{OWN[0]}.md").read_text(encoding="utf-8")
+    (tmp_path / "cards" / f"{NAME}.md").write_text(text.replace(OWN[0], NAME), encoding="utf-8")
+    yield load_checkpoint(save_tiny(tmp_path / "checkpoints" / NAME)).sha256
+    catalog.card.cache_clear()
+
+
+def card_text(tmp_path: Path) -> str:
+    text = (tmp_path / "cards" / f"{NAME}.md").read_text(encoding="utf-8")
+    assert text == (tmp_path / "checkpoints" / NAME / "README.md").read_text(encoding="utf-8")
+    return text
+
+
+def test_a_card_is_filled_from_results(sha256: str, tmp_path: Path) -> None:
+    log: list[str] = []
+    figures = cards.fill_card(
+        NAME, [result_file(tmp_path / "r.json", sha256, fr=0.0625, overrides=["seed=1"])], log=log.append
+    )
+    values = {f["result"]: f for f in figures}
+    assert len(log) > 10 and all(line.startswith("no longer stated: ") for line in log)
+    assert {k: f["value"] for k, f in values.items()} == {
+        "sounds/esc/languages/en/plain/accuracy": 0.5,
+        "sounds/esc/languages/en/calibrated/accuracy": 0.5,
+        "sounds/esc/other_languages/accuracy": 0.4,
+        "sounds/esc/worst_language/accuracy": 0.062,
+        "sounds/few/methods/probe/uar": 0.25,
+        "sounds/caps/t2a/R@1": 0.25,
+        "sounds/caps/a2t/R@1": 0.125,
+    }
+    assert values["sounds/esc/worst_language/accuracy"]["metric"] == "accuracy (fr)"
+    assert [f["chance"] for f in figures] == ["0.020"] * 4 + ["0.500"] + ["0.250"] * 2
+    assert values["sounds/caps/t2a/R@1"]["interval"] == "[0.100, 0.300]"
+    assert values["sounds/caps/a2t/R@1"]["interval"] == "not computed"
+    text = card_text(tmp_path)
+    assert "| caps, t2a | R@1 | 0.250 | [0.100, 0.300] | 0.250 | not stated |" in text
+    assert "EMO-DB, German prompts" not in text and "## Limits" in text
+    assert catalog.checkpoint(NAME).sha256 == sha256
+    assert catalog.checkpoint(NAME).figures[0]["command"] == (
+        f"clara eval sounds.yaml --model {NAME} --data DATA --set seed=1"
+    )
+    kept = (tmp_path / "cards" / "results" / NAME / "sounds.json").read_text()
+    assert "confusion" not in kept and "prompts" not in kept and "/home" not in kept and len(kept) < 6000
+
+
+def test_wording_and_choice_of_a_card_are_kept_and_values_renewed(sha256: str, tmp_path: Path) -> None:
+    cards.fill_card(NAME, [result_file(tmp_path / "r.json", sha256)], log=lambda line: None)
+    path = tmp_path / "cards" / f"{NAME}.md"
+    _, head, body = path.read_text(encoding="utf-8").split("---\n", 2)
+    data = yaml.safe_load(head)
+    chosen = [f for f in data["figures"] if f["result"].endswith(("other_languages/accuracy", "a2t/R@1"))]
+    chosen[0] |= {"what": "ESC-50, the others", "training": "other fold"}
+    path.write_text(f"---\n{yaml.safe_dump(data | {'figures': chosen})}---\n{body}", encoding="utf-8")
+    figures = cards.fill_card(NAME, [result_file(tmp_path / "r.json", sha256, en=0.25)], log=lambda line: None)
+    assert [(f["what"], f["training"]) for f in figures if "/esc/" in f["result"]] == [
+        ("ESC-50, the others", "other fold")
+    ]
+    assert [f["result"].split("/")[1] for f in figures] == ["esc", "caps", "few"]  # few was not stated: as if new
+    everything = cards.fill_card(NAME, [], every=True, log=lambda line: None)
+    assert len(everything) == 7 and everything[0]["what"] == "ESC-50, the others"
+    assert {f["training"] for f in everything if "/esc/" in f["result"]} == {"other fold"}
+    again = card_text(tmp_path)
+    assert cards.fill_card(NAME, [], log=lambda line: None) == everything and card_text(tmp_path) == again
+
+
+def test_results_of_other_weights_are_refused_and_old_ones_removed(sha256: str, tmp_path: Path) -> None:
+    with pytest.raises(ClaraError, match=r"is of weights 000000000000…, clara-small.tiny has"):
+        cards.fill_card(NAME, [result_file(tmp_path / "r.json", "0" * 64)])
+    kept = tmp_path / "cards" / "results" / NAME
+    assert not kept.exists()
+    cards.fill_card(NAME, [result_file(tmp_path / "r.json", sha256)], log=lambda line: None)
+    result_file(kept / "old.json", "0" * 64)
+    log: list[str] = []
+    cards.fill_card(NAME, [], log=log.append)
+    assert log == ["removed old.json: other weights"] and not (kept / "old.json").exists()
+
+
+def test_what_is_no_result_is_refused(sha256: str, tmp_path: Path) -> None:
+    (tmp_path / "a.json").write_text("[1]")
+    with pytest.raises(ClaraError, match="is no result"):
+        cards.fill_card(NAME, [tmp_path / "a.json"])
+    with pytest.raises(ClaraError, match="cannot be read"):
+        cards.fill_card(NAME, [tmp_path / "no.json"])
+    twice = [result_file(tmp_path / f"{i}.json", sha256) for i in (1, 2)]
+    with pytest.raises(ClaraError, match="Two of the files"):
+        cards.fill_card(NAME, twice)
+    with pytest.raises(ClaraError, match="Unknown checkpoint"):
+        cards.fill_card("clara-smal.tiny", [])
