@@ -20,6 +20,7 @@ TASKS = {"emotion", "arousal", "sound", "music", "instrument", "word", "speech",
 PARITY = {  # the families whose own code was run beside ours, and where
     "transformers": "test_convert.py",
     "msclap": "golden/make_msclap.py",
+    "wavcaps": "golden/make_wavcaps.py",
     "clara": "golden/make_clara.py",
     "glap": "golden/make_glap.py",
 }

@@ -82,6 +82,23 @@ def test_a_clip_alone_and_beside_longer_ones() -> None:
     assert not x_BNF[~mask_BN].any()
 
 
+def test_clips_of_their_own_length_are_reflected_at_their_own_end() -> None:
+    """With `fill_seconds`: filled to that with silence, longer ones whole, each as the fixed window of its length."""
+    ours = ClapMel(ClapMelConfig(**{**SMALL, "window_seconds": 2.0}, fill="pad", fill_seconds=0.5))
+    lengths = [1000, 4000, 8000, 16000, 9001]
+    waves = [noise(n) for n in lengths]
+    x_BNF, mask_BN = ours(*pad_waves(waves))
+    assert mask_BN.sum(1).tolist() == [51, 51, 101, 201, 113]
+    for i, (wave_T, frames) in enumerate(zip(waves, mask_BN.sum(1).tolist())):
+        seconds = max(len(wave_T), 4000) / 8000
+        alone = ClapMel(ClapMelConfig(**{**SMALL, "window_seconds": seconds}, fill="pad"))
+        expected_1NF, _ = alone(wave_T[None], torch.tensor([len(wave_T)]))
+        torch.testing.assert_close(x_BNF[i, :frames], expected_1NF[0], rtol=0, atol=1e-4)
+    x_1NF, mask_1N = ours(*pad_waves(waves[:1]))
+    assert mask_1N.all()
+    torch.testing.assert_close(x_1NF[0], x_BNF[0, :51], rtol=0, atol=1e-5)
+
+
 def test_int16_is_the_round_trip_of_the_peers() -> None:
     wave_T = 1.2 * torch.randn(WINDOW)
     quantised = (np.clip(wave_T.numpy(), -1, 1) * 32767.0).astype(np.int16).astype(np.float32) / 32767.0
@@ -114,5 +131,9 @@ def test_what_does_not_fit_is_refused() -> None:
         ClapMel(ClapMelConfig(**SMALL))(torch.zeros(1, 8001), torch.tensor([8001]))
     with pytest.raises(ClaraError, match=r"Unknown filter bank 'slany'\. Did you mean 'slaney'"):
         ClapMel(ClapMelConfig(bank="slany"))
+    with pytest.raises(ClaraError, match="fill_seconds goes with fill: pad"):
+        ClapMel(ClapMelConfig(fill_seconds=5.0))
+    with pytest.raises(ClaraError, match="at most the window"):
+        ClapMel(ClapMelConfig(fill="pad", fill_seconds=15.0))
     with pytest.raises(ClaraError, match="Unknown fill 'repeet'"):
         ClapMel(ClapMelConfig(fill="repeet"))

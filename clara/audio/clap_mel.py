@@ -22,11 +22,12 @@ FILLS = ("repeatpad", "repeat", "pad")
 
 @dataclass(frozen=True)
 class ClapMelConfig:
-    """`bank`: 'slaney' (librosa's filters, unfused models) or 'htk' (torchaudio's, fused ones). `fill` of a clip
-    shorter than the window: 'repeatpad' (as often as it fits whole, then silence), 'repeat' (over again, cut at the
-    end) or 'pad' (silence). `bank_rate` is the sample rate that the filters were laid out for, where a peer's code has
-    another than the audio's (Microsoft CLAP 2023). `int16` rounds samples to 16 bits first, as LAION's code does to files. `fusion` accepts
-    clips longer than the window, for towers with attentional feature fusion."""
+    """`bank`: 'slaney' (librosa's filters, unfused models) or 'htk' (torchaudio's, fused ones). `bank_rate` is the
+    sample rate that the filters were laid out for, where a peer's code has another than the audio's (Microsoft CLAP
+    2023). `fill` of a clip shorter than the window: 'repeatpad' (as often as it fits whole, then silence), 'repeat'
+    (over again, cut at the end) or 'pad' (silence); with `fill_seconds` to that length, and longer clips, up to the
+    window, stay as long as they are (WavCaps' CNN14). `int16` rounds samples to 16 bits first, as LAION's code does to
+    files. `fusion` accepts clips longer than the window, for towers with attentional feature fusion."""
 
     sample_rate: int = 48000
     window_seconds: float = 10.0
@@ -38,14 +39,16 @@ class ClapMelConfig:
     bank: str = "slaney"
     bank_rate: int | None = None
     fill: str = "repeatpad"
+    fill_seconds: float | None = None
     int16: bool = False
     fusion: bool = False
 
 
 @FRONT_ENDS.register("clap_mel", ClapMelConfig)
 class ClapMel(FrontEnd):
-    """wave_BT, len_B -> x_BNF in dB and mask_BN, N = window // hop + 1. What fills a short clip is part of what these
-    models were trained on: all N frames are real, and a clip's vector does not depend on its neighbours.
+    """wave_BT, len_B -> x_BNF in dB and mask_BN, N = window // hop + 1, with `fill_seconds` at most. What fills a short
+    clip is part of what these models were trained on: its frames are real, and a clip's vector does not depend on its
+    neighbours.
 
     With `fusion`, waves may be longer. If a clip is, N is four windows: the clip's only window or, of a longer one, the
     whole of it shrunk to one; then three excerpts, at the middles of the clip's first, second and last third of
@@ -61,6 +64,9 @@ class ClapMel(FrontEnd):
         self.sample_rate, self.window_seconds, self.bins = config.sample_rate, config.window_seconds, config.n_mels
         self.samples = round(config.window_seconds * config.sample_rate)
         self.frames = self.samples // config.hop_length + 1
+        self.least = None if config.fill_seconds is None else round(config.fill_seconds * config.sample_rate)
+        if self.least is not None and (config.fill != "pad" or config.fusion or self.least > self.samples):
+            raise ClaraError("clap_mel: fill_seconds goes with fill: pad and no fusion, and is at most the window.")
         bank = filters(config)
         used = bank.sum(1).nonzero()[:, 0]
         self.lowest, self.highest = int(used[0]), int(used[-1]) + 1  # no filter reaches beyond
@@ -78,6 +84,8 @@ class ClapMel(FrontEnd):
         if c.int16:
             wave_BT = (wave_BT.clamp(-1.0, 1.0) * 32767.0).trunc() / 32767.0
         with torch.autocast(wave_BT.device.type, enabled=False):
+            if self.least is not None:
+                return self._varied(wave_BT, len_B, self.least)
             if wave_BT.shape[1] <= self.samples:
                 x_BNF = self._log_mel(self._filled(wave_BT, len_B))
                 return x_BNF, x_BNF.new_ones(x_BNF.shape[:2], dtype=torch.bool)
@@ -96,9 +104,22 @@ class ClapMel(FrontEnd):
 
     def _log_mel(self, wave_BT: Tensor) -> Tensor:
         """Decibels of power against 1, at least -100: (B, T // hop + 1, F)."""
+        edge = self.config.n_fft // 2
+        return self._decibels(pad(wave_BT[:, None], (edge, edge), mode="reflect")[:, 0])
+
+    def _varied(self, wave_BT: Tensor, len_B: Tensor, least: int) -> tuple[Tensor, Tensor]:
+        """Clips of their own lengths, each reflected at its own end, as if it were alone."""
+        inside_BT = torch.arange(wave_BT.shape[1], device=wave_BT.device) < len_B[:, None]
+        wave_BT = torch.where(inside_BT, wave_BT, wave_BT.new_zeros(()))
+        wave_BT = pad(wave_BT, (0, max(0, least - wave_BT.shape[1])))
+        len_B, edge = len_B.clamp_min(least), self.config.n_fft // 2
+        at_S, last_B1 = torch.arange(-edge, wave_BT.shape[1] + edge, device=wave_BT.device).abs(), len_B[:, None] - 1
+        x_BNF = self._decibels(wave_BT.gather(1, (last_B1 - (last_B1 - at_S).abs()).clamp_min(0)))
+        frames_B = len_B // self.config.hop_length + 1
+        return x_BNF, torch.arange(x_BNF.shape[1], device=x_BNF.device) < frames_B[:, None]
+
+    def _decibels(self, wave_BT: Tensor) -> Tensor:
         c = self.config
-        edge = c.n_fft // 2
-        wave_BT = pad(wave_BT[:, None], (edge, edge), mode="reflect")[:, 0]
         spec = torch.stft(wave_BT, c.n_fft, c.hop_length, window=self.hann, center=False, return_complex=True)
         spec = torch.view_as_real(spec[:, self.lowest : self.highest])
         power_BFN = self.bank_FK @ spec.square().sum(-1)

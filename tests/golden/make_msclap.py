@@ -38,7 +38,7 @@ def peer(version: str, folder: Path, small: bool) -> tuple[Any, Path, Path]:
     if small:
         sizes |= {"out_emb": 64 if version == "2023" else 12, "d_proj": 16, "transformer_embed_dim": 16}
         theirs.get_audio_encoder = {"2022": _small_cnn14, "2023": _small_htsat}[version]
-    text = _text_model(folder / sizes["text_model"], small)
+    text = text_model(folder / sizes["text_model"], small)
 
     class Wrapper(CLAPWrapper):
         def read_config_as_args(self, *args: Any, **options: Any) -> Any:
@@ -54,7 +54,7 @@ def peer(version: str, folder: Path, small: bool) -> tuple[Any, Path, Path]:
     weights = folder / f"CLAP_weights_{version}.pth"
     torch.manual_seed(0)
     torch.save({"model": {}}, weights)
-    model = _shake(Wrapper(weights, version).clap, small)  # loads nothing, and does not say so: strict=False
+    model = shake(Wrapper(weights, version).clap, small)  # loads nothing, and does not say so: strict=False
     torch.save({"model": model.state_dict()}, weights)
     wrapper = Wrapper(weights, version)
     if not hasattr(wrapper.tokenizer, "encode_plus"):  # gone from transformers 5
@@ -62,7 +62,8 @@ def peer(version: str, folder: Path, small: bool) -> tuple[Any, Path, Path]:
     return wrapper, weights, text
 
 
-def _text_model(folder: Path, small: bool) -> Path:
+def text_model(folder: Path, small: bool) -> Path:
+    """A random BERT or GPT-2 (by the folder's name) and a tokenizer, as transformers saves them."""
     from transformers import AutoModel, BertConfig, GPT2Config
 
     if folder.name == "bert":
@@ -106,10 +107,10 @@ def _small_htsat(name: str) -> type:
 
 
 @torch.no_grad()
-def _shake(model: nn.Module, small: bool) -> nn.Module:
+def shake(model: nn.Module, small: bool) -> nn.Module:
     """Random biases, norms and running statistics too; of a small model all that is stored in 16 bits fits in them."""
     for name, x in model.state_dict().items():
-        if name.endswith(COMPUTED) or not x.is_floating_point() or name == "logit_scale":
+        if name.endswith(COMPUTED) or not x.is_floating_point() or name in ("logit_scale", "temp"):
             continue
         if name.endswith("running_mean"):
             x.copy_(-30 + 10 * torch.randn_like(x) if ".bn0." in name else 0.1 * torch.randn_like(x))

@@ -94,6 +94,8 @@ def gpt2(m: Measured) -> Spec:
         "n_head": max(1, width // HEAD_WIDTH),
         "n_inner": m.shape(f"{TEXT}h.0.mlp.c_fc.weight")[1],
         "n_positions": m.shape(f"{TEXT}wpe.weight")[0],
+        "bos_token_id": vocabulary - 1,
+        "eos_token_id": vocabulary - 1,
     }
     return Spec("hf_text", {"config": config, "pooling": "last"})
 
