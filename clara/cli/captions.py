@@ -1,4 +1,4 @@
-"""Verbs about captions: captions acoustic, rewrite."""
+"""Verbs about captions, and speech made for them: captions acoustic, rewrite; speak."""
 
 from __future__ import annotations
 
@@ -48,3 +48,24 @@ def rewrite(
 
     counts = run(source, out, RewriteConfig(model, prompt, number, longest, batch_size, device))
     typer.echo(f"{out}: {counts['captions']} captions for {counts['clips']} clips")
+
+
+@app.command()
+def speak(
+    out: Annotated[Path, typer.Argument(help="Folder of the clips and of manifest.jsonl.")],
+    language: Annotated[list[str], typer.Option(help="Code; may be repeated. Default: all that have a voice.")] = [],  # noqa: B006
+    kind: Annotated[list[str], typer.Option(help="words, labels or sentences; may be repeated.")] = ["words"],  # noqa: B006
+    only: Annotated[str | None, typer.Option(help="Words wanted, by key, separated by commas.")] = None,
+    takes: Annotated[int, typer.Option(min=1, help="Clips of each text, each in another voice.")] = 8,
+    seed: Annotated[int, typer.Option(help="Of voices, rates and pitches.")] = 0,
+    workers: Workers = 1,
+) -> None:
+    """Speak words and sentences of languages with espeak-ng, as a manifest for `clara shards` (resumable)."""
+    from clara.data.synth_speech import SpeechConfig, summary, synthesise
+
+    keys = tuple(k.strip() for k in only.split(",")) if only else ()
+    config = SpeechConfig(tuple(language), tuple(kind), keys, takes, seed=seed, workers=workers)
+    made = synthesise(out, config)
+    typer.echo(f"{out / 'manifest.jsonl'}: {made['clips']} clips, {made['seconds'] / 60:.1f} min")
+    if made["skipped"]:
+        typer.echo(f"texts that its voices cannot read: {summary(made['skipped'])}")

@@ -108,7 +108,7 @@ def write_shards(rows: Iterable[Row], out: str | Path, config: ShardConfig = Sha
 
         for entry in run_jobs(_write_shard, pending(), config.workers):
             entries[entry["name"]] = entry
-            _write_index(out, entries)
+            write_index(out, entries)
             bar.update(entry["count"])
     if not current:
         raise ClaraError("No rows: nothing to write into shards.")
@@ -116,7 +116,8 @@ def write_shards(rows: Iterable[Row], out: str | Path, config: ShardConfig = Sha
     return read_index(out)
 
 
-def _write_index(out: Path, entries: Mapping[str, dict[str, Any]]) -> None:
+def write_index(out: Path, entries: Mapping[str, dict[str, Any]]) -> None:
+    """Write `index.json`, atomically: one entry a shard, by name."""
     shards = [entries[name] for name in sorted(entries)]
     hours = round(sum(e["hours"] for e in shards), 6)
     index = {"version": 1, "count": sum(e["count"] for e in shards), "hours": hours, "shards": shards}
@@ -224,16 +225,17 @@ def _clips(row: Row, config: ShardConfig) -> Iterator[tuple[float, bytes, float]
     rate, window = config.sample_rate, BLOCK
     if config.max_seconds is None:
         blocks = (wave for _, wave in stream(source, rate, window=window, hop=window))
-        yield 0.0, *_encode(blocks, config)
+        yield 0.0, *encode(blocks, config)
         return
     total = math.ceil(info(source).seconds * rate) + 2  # resampling may round up: no part of one sample at the end
     parts = math.ceil(total / max(1, int(config.max_seconds * rate)))
     window = math.ceil(total / parts) / rate
     for start, wave in stream(source, rate, window=window, hop=window):
-        yield start, *_encode([wave], config)
+        yield start, *encode([wave], config)
 
 
-def _encode(blocks: Iterable[np.ndarray], config: ShardConfig) -> tuple[bytes, float]:
+def encode(blocks: Iterable[np.ndarray], config: ShardConfig) -> tuple[bytes, float]:
+    """Waves (T,) in order, at the config's rate -> one encoded clip and its length in seconds."""
     container, subtype = FORMATS[config.format]
     buffer, frames = io.BytesIO(), 0
     with sf.SoundFile(buffer, "w", config.sample_rate, 1, format=container, subtype=subtype) as file:
