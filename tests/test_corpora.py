@@ -1,19 +1,29 @@
-"""Every corpus file reads its official layout; the clips here are made by the test."""
+"""Every corpus file reads its official layout; the layouts are data, in layouts.py, and written by the test."""
 
 from __future__ import annotations
 
 import csv
+import dataclasses
 import tarfile
+import warnings
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import pytest
+from layouts import LAYOUTS, write_clip, write_table
+from typer.testing import CliRunner
 
+from clara.cli import app
+from clara.data.corpora import find_corpus, layout_of, shard_rows, take_inventory
 from clara.data.manifest import Row, corpus_names, load_corpus, rows_from_corpus, split_audio
+from clara.data.shards import ShardConfig, write_shards
 from clara.errors import ClaraError
 from clara.text.prompts import task_labels
 
 Wav = Callable[..., Path]
+FREE = {"csv", "packed", "shards"}  # whoever's own
+NAMED = ["ravdess", "crema_d", "tess", "emodb", "cafe", "emovo", "urdu", "shemo", "subesco", "turev_db", "baved"]
+NAMED += ["ased", "emov_db", "esd", "fsdd", "vocalsound", "speech_commands"]
 
 
 @pytest.fixture
@@ -36,143 +46,159 @@ def table(path: Path, lines: Sequence[Sequence[object]], delimiter: str = ",") -
 
 
 def rows_of(name: str, folder: Path) -> list[Row]:
-    """The rows, after checks that hold for every corpus."""
-    rows = list(rows_from_corpus(name, folder))
-    for row in rows:
-        assert row.corpus == name
-        assert row.license == load_corpus(name).INFO.license
-        assert Path(split_audio(row.audio)[0]).is_file()
-        assert row.emotion is None or row.emotion in task_labels("emotion")
-    return rows
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", UserWarning)  # that some listed clips are not there
+        return list(rows_from_corpus(name, folder))
 
 
-def test_every_corpus_file_loads_and_says_what_it_is() -> None:
+def test_every_corpus_file_loads_says_what_it_is_and_has_a_layout() -> None:
     names = corpus_names()
-    assert len(names) >= 12
+    assert set(names) == FREE | set(LAYOUTS)
     for name in names:
         info = load_corpus(name).INFO
         assert info.name == name
         assert info.license
         assert info.source_url
+        assert name in FREE or info.citation
+        assert name in FREE or "Layout: " in load_corpus(name).__doc__
 
 
-def test_ravdess(clips: Wav) -> None:
-    folder = clips("Audio_Speech_Actors_01-24/Actor_12/03-01-06-01-02-01-12.wav", "Actor_01/03-02-02-02-01-02-01.wav")
-    song, speech = rows_of("ravdess", folder)
-    assert (speech.emotion, speech.gender, speech.speaker, speech.split) == ("fear", "female", "12", "test")
-    assert speech.transcript == "Dogs are sitting by the door"
-    assert song.original == {"vocal_channel": "song", "intensity": "strong", "repetition": 2}
-    assert (song.emotion, song.gender) == ("calm", "male")
-    clips("Actor_02/03-01-09-01-02-01-02.wav")
-    with pytest.raises(ClaraError, match="expected seven numbers"):
-        list(rows_from_corpus("ravdess", folder))
+def test_every_corpus_asked_for_is_there() -> None:
+    emotion = "ravdess crema_d tess emodb nemo iemocap msp_podcast meld emov_db emns esd cafe emovo urdu shemo subesco"
+    sound = "turev_db baved ased esc50 urbansound8k fsd50k audioset vggsound vocalsound audiocaps clotho macs wavcaps"
+    words = "speech_commands mswc common_voice fleurs fsdd packed csv shards"
+    assert set(f"{emotion} {sound} {words}".split()) == set(corpus_names())
 
 
-def test_crema_d(clips: Wav) -> None:
-    folder = clips("AudioWAV/1001_DFA_ANG_XX.wav", "AudioWAV/1002_IEO_HAP_HI.wav")
-    people = [
-        ["ActorID", "Age", "Sex", "Race", "Ethnicity"],
-        [1001, 51, "Male", "x", "y"],
-        [1002, 21, "Female", "x", "y"],
-    ]
-    table(folder / "VideoDemographics.csv", people)
-    angry, happy = rows_of("crema_d", folder)
-    assert (angry.emotion, angry.gender, angry.age) == ("anger", "male", "51")
-    assert (happy.emotion, happy.gender, happy.original) == ("happiness", "female", {"level": "high"})
-    assert angry.transcript == "Don't forget a jacket"
-    clips("AudioWAV/1003_DFA_ANG_XX.wav")
-    with pytest.raises(ClaraError, match="1003_DFA_ANG_XX"):
-        list(rows_from_corpus("crema_d", folder))
+@pytest.mark.parametrize("name", LAYOUTS)
+def test_the_official_layout(name: str, tmp_path: Path) -> None:
+    layout, info = LAYOUTS[name], load_corpus(name).INFO
+    rows = rows_of(name, layout.write(tmp_path))
+    assert len(rows) == len(layout.rows)
+    for row, expected in zip(rows, layout.rows):
+        got = {k: row.original.get(k[2:]) if k.startswith("o.") else getattr(row, k) for k in expected}
+        assert got == expected
+        assert row.corpus == name
+        assert row.license == info.license
+        assert Path(split_audio(row.audio)[0]).is_file()
+        assert row.emotion is None or row.emotion in task_labels("emotion")
+        assert row.task != "arousal" or row.label in task_labels("arousal")
+        assert row.language in (None, *info.languages) or not info.languages
 
 
-def test_tess(clips: Wav) -> None:
-    folder = clips("OAF_Fear/OAF_back_ps.wav", "YAF_angry/YAF_dog_angry.wav", "OAF_neutral/OA_bite_neutral.wav")
-    surprised, bite, angry = rows_of("tess", folder)
-    assert (bite.speaker, bite.emotion) == ("OAF", "neutral")
-    assert (surprised.emotion, surprised.age, surprised.transcript) == ("surprise", "64", "Say the word back")
-    assert (angry.emotion, angry.age) == ("anger", "26")
+@pytest.mark.parametrize("name", [name for name, layout in LAYOUTS.items() if layout.bad])
+def test_what_the_layout_does_not_know_is_refused(name: str, tmp_path: Path) -> None:
+    folder, (path, text, words) = LAYOUTS[name].write(tmp_path), LAYOUTS[name].bad
+    write_table(folder / path, text) if text else write_clip(folder / path)
+    with pytest.raises(ClaraError) as e:
+        rows_of(name, folder)
+    assert words in str(e.value)
 
 
-def test_emodb(clips: Wav) -> None:
-    folder = clips("wav/03a01Fa.wav", "wav/16b10Lb.wav")
-    happy, bored = rows_of("emodb", folder)
-    assert (happy.emotion, happy.gender, happy.language) == ("happiness", "male", "de")
-    assert (bored.emotion, bored.speaker, bored.original) == ("boredom", "16", {"version": "b"})
-    clips("wav/99a01Fa.wav")
-    with pytest.raises(ClaraError, match="99a01Fa"):
-        list(rows_from_corpus("emodb", folder))
+@pytest.mark.parametrize("name", LAYOUTS)
+def test_an_empty_folder_is_no_corpus(name: str, tmp_path: Path) -> None:
+    with pytest.raises(ClaraError, match=r"No such file|nothing matches|none of|no |without|missing"):
+        rows_of(name, tmp_path)
 
 
-def test_nemo(clips: Wav) -> None:
-    folder = clips("samples/WR0_surprised_64.wav", "samples/EB0_anger_1.wav")
-    header = ["file_id", "emotion", "raw_text", "normalized_text", "speaker_id", "gender", "age"]
-    first = ["WR0_surprised_64.wav", "surprised", "Ucho wykrywa.", "ucho wykrywa", "        WR0", "male", 23]
-    second = ["EB0_anger_1.wav", "anger", "Lubię czytać.", "lubię czytać", "        EB0", "female", 27]
-    table(folder / "data.tsv", [header, first, second], delimiter="\t")
-    surprised, angry = rows_of("nemo", folder)
-    assert (surprised.emotion, surprised.speaker, surprised.split) == ("surprise", "WR0", "valid")
-    assert (angry.emotion, angry.split, angry.transcript) == ("anger", "train", "Lubię czytać.")
-    table(folder / "data.tsv", [header, [*first[:1], "suprised", *first[2:]]], delimiter="\t")
-    with pytest.raises(ClaraError, match="Did you mean 'surprised'"):
-        list(rows_from_corpus("nemo", folder))
+def test_clips_that_are_gone_are_counted(tmp_path: Path) -> None:
+    with pytest.warns(UserWarning, match="1 clips of audiocaps"):
+        list(rows_from_corpus("audiocaps", LAYOUTS["audiocaps"].write(tmp_path)))
 
 
-def test_esc50(clips: Wav) -> None:
-    folder = clips("audio/1-100032-A-0.wav", "audio/5-9032-A-30.wav")
-    header = ["filename", "fold", "target", "category", "esc10", "src_file", "take"]
-    lines = [["1-100032-A-0.wav", 1, 0, "dog", True, 100032, "A"]]
-    lines += [["5-9032-A-30.wav", 5, 30, "door_wood_knock", False, 9032, "A"]]
-    table(folder / "meta" / "esc50.csv", [header, *lines])
-    dog, knock = rows_of("esc50", folder)
-    assert (dog.label, dog.split, dog.task) == ("dog", "train", "sound")
-    assert (knock.label, knock.split, knock.speaker) == ("door wood knock", "test", "fold5")
-    assert knock.label in task_labels("sound")
+def test_tables_that_must_be_there(tmp_path: Path) -> None:
+    for name, gone, words in (
+        ("speech_commands", "validation_list.txt", "validation_list"),
+        ("vocalsound", "meta/te_meta.json", "official split"),
+        ("crema_d", "VideoDemographics.csv", "VideoDemographics"),
+        ("clotho", "clotho_captions_evaluation.csv", "clotho_captions"),
+    ):
+        (LAYOUTS[name].write(tmp_path / name) / gone).unlink()
+        with pytest.raises(ClaraError, match=words):
+            rows_of(name, tmp_path / name)
 
 
-def test_urbansound8k(clips: Wav) -> None:
-    folder = clips("audio/fold5/100032-3-0-0.wav")
-    header = ["slice_file_name", "fsID", "start", "end", "salience", "fold", "classID", "class"]
-    table(folder / "metadata" / "UrbanSound8K.csv", [header, ["100032-3-0-0.wav", 100032, 0, 0.3, 1, 5, 3, "dog_bark"]])
-    (bark,) = rows_of("urbansound8k", folder)
-    assert (bark.label, bark.speaker, bark.original["foreground"]) == ("dog bark", "fold5", True)
+# is all of it there?
 
 
-def test_audiocaps(clips: Wav) -> None:
-    folder = clips("audio/train/AAA.wav", "audio/test/YBBB.wav", "audio/test/CCC_30.wav")
-    header = ["audiocap_id", "youtube_id", "start_time", "caption"]
-    table(folder / "train.csv", [header, [1, "AAA", 10, "A dog barks"], [2, "gone", 0, "Rain falls"]])
-    lines = [[3, "BBB", 30, "A man talks"], [4, "CCC", 30, "Wind"], [5, "BBB", 30, "Someone, speaking"]]
-    table(folder / "test.csv", [header, *lines])
-    with pytest.warns(UserWarning, match="1 clips of AudioCaps"):
-        dog, man, wind = rows_of("audiocaps", folder)
-    assert (dog.split, dog.text) == ("train", ("A dog barks",))
-    assert (man.split, man.text) == ("test", ("A man talks", "Someone, speaking"))
-    assert Path(wind.audio).name == "CCC_30.wav"
+@pytest.mark.parametrize("name", LAYOUTS)
+def test_an_inventory_counts_against_the_published_number(name: str, tmp_path: Path) -> None:
+    found = take_inventory(name, LAYOUTS[name].write(tmp_path))
+    published = load_corpus(name).INFO.clips
+    assert {n for n, _, want in found.counts if want} == set(published)
+    assert found.complete == (not published and not found.missing)
+    assert all(str(want) in line for (_, _, want), line in zip(found.counts, found.lines()) if want)
 
 
-def test_clotho(clips: Wav) -> None:
-    folder = clips("evaluation/Santa Motor.wav")
-    with pytest.raises(ClaraError, match="clotho_captions"):
-        list(rows_from_corpus("clotho", folder))
-    header = ["file_name", *(f"caption_{i}" for i in range(1, 6))]
-    table(folder / "clotho_captions_evaluation.csv", [header, ["Santa Motor.wav", *"abcde"]])
-    (row,) = rows_of("clotho", folder)
-    assert (row.split, row.text) == ("test", tuple("abcde"))
+def test_an_inventory_names_what_is_missing(tmp_path: Path) -> None:
+    folder = LAYOUTS["esc50"].write(tmp_path)
+    (folder / "audio" / "1-100032-A-0.wav").unlink()
+    found = take_inventory("esc50", folder)
+    assert found.counts == (("all", 1, 2000),)
+    assert found.missing == ("1-100032-A-0.wav",)
+    assert "missing: 1 files: 1-100032-A-0.wav" in found.lines()
 
 
-def test_speech_commands(clips: Wav) -> None:
-    names = ("yes/0a7c2a8d_nohash_0.wav", "no/1b7c2a8d_nohash_1.wav", "no/2b7c2a8d_nohash_0.wav")
-    folder = clips(*names, "_background_noise_/pink_nohash_.wav")
-    with pytest.raises(ClaraError, match="validation_list"):
-        list(rows_from_corpus("speech_commands", folder))
-    (folder / "validation_list.txt").write_text("no/1b7c2a8d_nohash_1.wav\n")
-    (folder / "testing_list.txt").write_text("yes/0a7c2a8d_nohash_0.wav\n")
-    rows = rows_of("speech_commands", folder)
-    assert [(r.label, r.split, r.speaker) for r in rows] == [
-        ("no", "valid", "1b7c2a8d"),
-        ("no", "train", "2b7c2a8d"),
-        ("yes", "test", "0a7c2a8d"),
-    ]
+def test_an_inventory_of_named_clips_tells_codes_and_speakers_that_are_not_there(tmp_path: Path) -> None:
+    for speaker in ("f1", "f2", "m1"):
+        for emotion in ("dis", "gio"):
+            write_clip(tmp_path / speaker / f"{emotion}-{speaker}-b1.wav")
+    (tmp_path / "m1" / "gio-m1-b1.wav").unlink()
+    found = take_inventory("emovo", tmp_path)
+    assert "emotion 'rab'" in found.unheard
+    assert "person 'm2'" in found.unheard
+    assert "speaker 'm1' beyond 1; the others have 2" in found.unheard
+    assert not [u for u in found.unheard if "'f1'" in u]
+
+
+def test_a_complete_corpus_is_complete(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    folder, module = LAYOUTS["ravdess"].write(tmp_path), load_corpus("ravdess")
+    small = dataclasses.replace(module.INFO, clips={"vocal_channel=speech": 1, "vocal_channel=song": 1})
+    monkeypatch.setattr(module, "INFO", small)
+    monkeypatch.setattr("clara.data.corpora.load_corpus", lambda *_: module)
+    assert take_inventory("ravdess", folder).complete
+    (folder / "Actor_01").rename(folder / "elsewhere")  # the song part was not fetched at all
+    assert take_inventory("ravdess", folder).complete
+    monkeypatch.setattr(module, "INFO", dataclasses.replace(small, clips={"vocal_channel=speech": 2}))
+    assert not take_inventory("ravdess", folder).complete
+
+
+# finding a corpus
+
+
+def test_a_corpus_is_found_by_its_name_whatever_the_folder_is_called(tmp_path: Path) -> None:
+    LAYOUTS["crema_d"].write(tmp_path / "CREMA-D")
+    found = find_corpus("crema_d", tmp_path, "crema_d")
+    assert (len(found.rows), found.layout, found.folder.name) == (2, "official", "CREMA-D")
+    assert len(find_corpus("crema_d", tmp_path / "CREMA-D", "crema_d").rows) == 2
+    assert find_corpus("tess", tmp_path, "tess") is None
+    assert find_corpus("tess", tmp_path / "nowhere", "tess") is None
+
+
+def test_a_corpus_is_found_packed_and_in_shards(tmp_path: Path) -> None:
+    for name in ("emodb", "esc50"):
+        LAYOUTS[name].write(tmp_path / "official" / name)
+        rows = rows_of(name, tmp_path / "official" / name)
+        write_shards(rows, tmp_path / "shards", ShardConfig(samples_per_shard=1))
+    assert layout_of(tmp_path / "shards") == "shards"
+    found = find_corpus("emodb", tmp_path / "shards", "emodb")
+    official = find_corpus("emodb", tmp_path / "official", "emodb")
+    assert found.layout == "shards"
+    assert sorted(r.emotion for r in found.rows) == sorted(r.emotion for r in official.rows) == ["boredom", "happiness"]
+    assert find_corpus("tess", tmp_path / "shards", "tess") is None
+    assert {r.corpus for r in shard_rows(tmp_path / "shards")} == {"emodb", "esc50"}
+    assert len(rows_of("shards", tmp_path / "shards")) == 4
+    pack(tmp_path / "baved", tmp_path / "official" / "emodb" / "wav" / "03a01Fa.wav", label="high arousal")
+    found = find_corpus("baved", tmp_path, "baved")
+    assert (found.layout, found.rows[0].label) == ("packed", "high")
+
+
+def test_clips_that_a_table_names_and_that_are_gone(tmp_path: Path) -> None:
+    found = find_corpus("vggsound", LAYOUTS["vggsound"].write(tmp_path), ".")
+    assert (len(found.rows), [r.label for r in found.missing]) == (2, ["bird chirping, tweeting"])
+
+
+# whoever's own
 
 
 def test_csv(clips: Wav) -> None:
@@ -266,3 +292,26 @@ def test_the_real_packed_sets(shared_data: Path) -> None:
         assert labels <= set(task_labels(task)), f"{task} labels without a term"
     assert {r.emotion for r in rows if r.emotion} == set(task_labels("emotion"))
     assert {r.label for r in rows if r.corpus == "arabic_speech_commands"} <= set(task_labels("word"))
+
+
+def test_the_verb(tmp_path: Path) -> None:
+    def call(*arguments: object) -> tuple[int, str]:
+        result = CliRunner().invoke(app, ["corpus", *map(str, arguments)])
+        return result.exit_code, result.output
+
+    status, text = call()
+    assert status == 0
+    assert all(name in text for name in LAYOUTS)
+    status, text = call("emodb")
+    assert status == 0
+    assert "bilderbar" in text
+    assert "all 535" in text
+    folder = LAYOUTS["emodb"].write(tmp_path)
+    assert call("emodb", "--data", folder)[0] == 0
+    status, text = call("emodb", "--data", folder, "--check")
+    assert status == 1
+    assert "all: 2 clips of 535 published" in text
+    assert "no clip with emotion 'W'" in text
+    assert call("emodb", "--check")[0] == 2
+    assert call("emodb", "--data", tmp_path / "nowhere", "--check")[0] == 2
+    assert "Did you mean 'emodb'" in call("emobd")[1]

@@ -1,4 +1,4 @@
-"""Verbs about data: shards."""
+"""Verbs about data: shards, corpus."""
 
 from __future__ import annotations
 
@@ -41,3 +41,35 @@ def shards(
     on_error = "skip" if skip_broken else "raise"
     index = write_shards(rows, out, ShardConfig(samples, audio_format, sample_rate, workers, max_seconds, on_error))
     typer.echo(f"{out / 'index.json'}: {index['count']} clips, {index['hours']:.2f} h, {len(index['shards'])} shards")
+
+
+@app.command()
+def corpus(
+    name: Annotated[str | None, typer.Argument(help="A corpus, or the path of its .py file; none: list them.")] = None,
+    data: Annotated[Path | None, typer.Option(help="Folder of the corpus in its official layout.")] = None,
+    check: Annotated[bool, typer.Option("--check", help="Count files against the published number.")] = False,
+) -> None:
+    """Say where a corpus comes from, under which licence, and whether a folder holds all of it."""
+    from clara.data.corpora import take_inventory
+    from clara.data.manifest import corpus_names, load_corpus
+
+    if name is None:
+        for known in corpus_names():
+            info = load_corpus(known).INFO
+            typer.echo(f"{known:16} {info.task:8} {' '.join(info.languages) or '-':5} {info.license}")
+        return
+    module = load_corpus(name)
+    if data is None:
+        if check:
+            raise ClaraError(f"--check needs --data FOLDER, the folder of {name} in its official layout.")
+        info = module.INFO
+        published = ", ".join(f"{part} {n}" for part, n in info.clips.items()) or "not counted"
+        typer.echo(f"{module.__doc__.strip()}\n")
+        for key, value in (("licence", info.license), ("cite", info.citation), ("clips", published)):
+            typer.echo(f"{key}: {value}")
+        return
+    found = take_inventory(name, data)
+    typer.echo("\n".join(found.lines()))
+    if check:
+        typer.echo(f"{name}: {'complete' if found.complete else 'not complete'}")
+        raise typer.Exit(0 if found.complete else 1)

@@ -7,6 +7,7 @@ import dataclasses
 import importlib.util
 import json
 import os
+import warnings
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -50,7 +51,11 @@ class Row:
 
 @dataclass(frozen=True)
 class Corpus:
-    """What a corpus is: its licence as stated upstream, its source, its main task and languages, how to cite it."""
+    """What a corpus is: its licence as stated upstream, its source, its main task and languages, how to cite it.
+
+    `clips`: how many it publishes, by split, "all" or "field=value". `partial`: clips vanish upstream (YouTube), so
+    rows without a file are left out and counted.
+    """
 
     name: str
     license: str
@@ -58,6 +63,8 @@ class Corpus:
     task: str
     languages: tuple[str, ...] = ()
     citation: str = ""
+    clips: dict[str, int] = field(default_factory=dict)
+    partial: bool = False
 
 
 FIELDS = {f.name: f for f in dataclasses.fields(Row)}
@@ -216,24 +223,42 @@ def rows_from_corpus(name_or_path: str | Path, folder: str | Path, near: str | P
     return _checked(module, folder)
 
 
+def is_there(row: Row) -> bool:
+    """Is there a file for the row? Of a member of a tar, the tar."""
+    return os.path.exists(split_audio(row.audio)[0])
+
+
 def _checked(module: ModuleType, folder: Path) -> Iterator[Row]:
-    count = 0
+    count, absent = 0, 0
     for row in module.rows(folder):
-        count += 1
         if row.task is not None and row.task not in TASKS:
             raise unknown(f"task of {row.audio}", row.task, TASKS)
+        if module.INFO.partial and not is_there(row):
+            absent += 1
+            continue
+        count += 1
         yield row if row.license else dataclasses.replace(row, license=module.INFO.license)
+    if absent:
+        warnings.warn(f"{absent} clips of {module.INFO.name} are listed, but not below {folder}.", stacklevel=3)
     if not count:
         raise ClaraError(f"{folder} holds no clip of {module.INFO.name!r}: is this the folder of its official layout?")
 
 
-def read_table(path: str | Path, columns: Sequence[str], delimiter: str = ",") -> Iterator[dict[str, str]]:
-    """The records of a CSV file with a header (for plug-ins). ClaraError for a missing file, column or cell."""
+def read_table(
+    path: str | Path, columns: Sequence[str], delimiter: str = ",", quoted: bool = True, header: bool = True
+) -> Iterator[dict[str, str]]:
+    """The records of a CSV file (for plug-ins). Without a header, `columns` are all its columns in their order.
+
+    Raises:
+        ClaraError: a missing file, column or cell.
+    """
     path = Path(path)
     if not path.is_file():
         raise ClaraError(f"No such file: {path}. Expected a table with the columns {', '.join(columns)}.")
     with path.open(encoding="utf-8-sig", newline="") as file:
-        reader = csv.DictReader(file, delimiter=delimiter)
+        quoting = csv.QUOTE_MINIMAL if quoted else csv.QUOTE_NONE
+        names = None if header else list(columns)
+        reader = csv.DictReader(file, names, delimiter=delimiter, quoting=quoting)
         missing = [c for c in columns if c not in (reader.fieldnames or ())]
         if missing:
             raise ClaraError(

@@ -1,15 +1,17 @@
-"""AudioCaps: `train.csv`, `val.csv`, `test.csv` as published, and a folder of clips named by YouTube id.
+"""AudioCaps 1.0 and 2.0: captions of github.com/cdjkim/audiocaps; the clips are ten seconds of YouTube videos.
 
-A clip is looked for as ID, YID or ID_START with any audio suffix, anywhere below the folder.
+Layout: `train.csv`, `val.csv`, `test.csv` as published (AudioCaps 2.0's in a folder of their own), and clips named by
+YouTube id as ID, YID or ID_START, with any audio suffix, anywhere below the folder. `test957.csv` (file_name, caption_1
+… caption_5, the set of ACT and WavCaps) and `test883.csv` (columns of test.csv, the set of MTEB) are splits of those
+names.
 """
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Iterator
 from pathlib import Path
 
-from clara.audio.waveform import list_audio
+from clara.data.corpora import clip_paths, pick
 from clara.data.manifest import Corpus, Row, read_table
 from clara.errors import ClaraError
 
@@ -20,34 +22,36 @@ INFO = Corpus(
     "caption",
     ("en",),
     "Kim et al. 2019, doi:10.18653/v1/N19-1011",
+    {"train": 49838, "valid": 495, "test": 975},
+    partial=True,
 )
-SPLITS = {"train": "train", "val": "valid", "test": "test"}
+SPLITS = {"train": "train", "val": "valid", "test": "test", "test883": "test883"}
 COLUMNS = ("audiocap_id", "youtube_id", "start_time", "caption")
+WIDE = tuple(f"caption_{i}" for i in range(1, 6))
 
 
 def rows(folder: Path) -> Iterator[Row]:
-    """One row a clip, with all its captions. Clips that are gone from YouTube are counted in one warning."""
-    clips = {p.stem: p for p in list_audio(folder)}
+    """One row a clip, with all its captions; clips that are gone have the path where one would lie."""
+    clips = clip_paths(folder)
     tables = {s: folder / f"{s}.csv" for s in SPLITS if (folder / f"{s}.csv").is_file()}
-    if not tables:
-        raise ClaraError(f"{folder}: none of train.csv, val.csv, test.csv of AudioCaps.")
-    absent = 0
+    if not tables and not (folder / "test957.csv").is_file():
+        raise ClaraError(f"{folder}: none of train.csv, val.csv, test.csv, test957.csv of AudioCaps.")
     for name, table in tables.items():
         captions: dict[tuple[str, str], list[dict[str, str]]] = {}
         for r in read_table(table, COLUMNS):
             captions.setdefault((r["youtube_id"], r["start_time"]), []).append(r)
         for (video, start), records in captions.items():
-            path = next((clips[k] for k in (video, f"Y{video}", f"{video}_{start}") if k in clips), None)
-            if path is None:
-                absent += 1
-                continue
             yield Row(
-                str(path),
+                pick(clips, folder, video, f"Y{video}", f"{video}_{start}"),
                 INFO.name,
                 SPLITS[name],
                 text=tuple(r["caption"] for r in records),
                 task="caption",
                 original={"youtube_id": video, "start_time": start, "ids": [r["audiocap_id"] for r in records]},
             )
-    if absent:
-        warnings.warn(f"{absent} clips of AudioCaps are in its tables, but not below {folder}.", stacklevel=2)
+    if (folder / "test957.csv").is_file():
+        for r in read_table(folder / "test957.csv", ("file_name", *WIDE)):
+            video = Path(r["file_name"]).stem.removeprefix("Y")
+            path = pick(clips, folder, video, f"Y{video}")
+            text = tuple(r[c] for c in WIDE)
+            yield Row(path, INFO.name, "test957", text=text, task="caption", original={"youtube_id": video})

@@ -1,4 +1,7 @@
-"""Clotho v2, official layout: `clotho_captions_SPLIT.csv` and `SPLIT/*.wav` of development, validation, evaluation."""
+"""Clotho 2.1: zenodo.org/record/4783391.
+
+Layout: `clotho_captions_SPLIT.csv` and `SPLIT/*.wav` of development, validation, evaluation; five captions a clip.
+"""
 
 from __future__ import annotations
 
@@ -15,6 +18,7 @@ INFO = Corpus(
     "caption",
     ("en",),
     "Drossos et al. 2020, doi:10.1109/ICASSP40776.2020.9052990",
+    {"train": 3839, "valid": 1045, "test": 1045},
 )
 SPLITS = {"development": "train", "validation": "valid", "evaluation": "test"}
 CAPTIONS = tuple(f"caption_{i}" for i in range(1, 6))

@@ -1,4 +1,7 @@
-"""ESC-50, official layout: `meta/esc50.csv` and `audio/*.wav`."""
+"""ESC-50: github.com/karolpiczak/ESC-50.
+
+Layout: `meta/esc50.csv` and `audio/*.wav`. Five official folds.
+"""
 
 from __future__ import annotations
 
@@ -14,13 +17,14 @@ INFO = Corpus(
     "sound",
     (),
     "Piczak 2015, doi:10.1145/2733373.2806390",
+    {"all": 2000},
 )
 SPLITS = {"4": "valid", "5": "test"}
 
 
 def rows(folder: Path) -> Iterator[Row]:
     """Rows in the order of the table; folds 1–3 train, 4 valid, 5 test. `speaker` is the fold, for cross-validation."""
-    for r in read_table(folder / "meta" / "esc50.csv", ("filename", "fold", "category", "src_file")):
+    for r in read_table(folder / "meta" / "esc50.csv", ("filename", "fold", "category", "src_file", "esc10")):
         yield Row(
             str(folder / "audio" / r["filename"]),
             INFO.name,
@@ -28,5 +32,5 @@ def rows(folder: Path) -> Iterator[Row]:
             label=r["category"].replace("_", " "),
             task="sound",
             speaker=f"fold{r['fold']}",
-            original={"src_file": r["src_file"]},
+            original={"src_file": r["src_file"], "esc10": r["esc10"] == "True"},
         )

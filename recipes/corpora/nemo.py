@@ -1,4 +1,7 @@
-"""nEMO, official layout: `data.tsv` and `samples/*.wav`."""
+"""nEMO, Polish: github.com/amu-cai/nEMO or huggingface.co/datasets/amu-cai/nEMO.
+
+Layout: `data.tsv` and `samples/*.wav`. No split; two speakers are kept apart as `valid`.
+"""
 
 from __future__ import annotations
 
@@ -15,6 +18,7 @@ INFO = Corpus(
     "emotion",
     ("pl",),
     "Christop 2024, arXiv:2404.06292",
+    {"all": 4481},
 )
 COLUMNS = ("file_id", "emotion", "raw_text", "speaker_id", "gender", "age")
 EMOTIONS = {e: e for e in ("anger", "fear", "happiness", "neutral", "sadness")} | {"surprised": "surprise"}
@@ -22,7 +26,7 @@ VALID_SPEAKERS = {"WR0", "KS0"}
 
 
 def rows(folder: Path) -> Iterator[Row]:
-    """Rows in the order of `data.tsv`; upstream has no split, two speakers are kept apart as `valid`."""
+    """Rows in the order of `data.tsv`."""
     for r in read_table(folder / "data.tsv", COLUMNS, delimiter="\t"):
         if r["emotion"] not in EMOTIONS:
             raise unknown(f"nEMO emotion of {r['file_id']}", r["emotion"], EMOTIONS)

@@ -1,4 +1,7 @@
-"""UrbanSound8K, official layout: `metadata/UrbanSound8K.csv` and `audio/foldN/*.wav`. For scoring only."""
+"""UrbanSound8K: zenodo.org/record/1203745, by form on urbansounddataset.weebly.com. For scoring only.
+
+Layout: `metadata/UrbanSound8K.csv` and `audio/foldN/*.wav`. Ten official folds.
+"""
 
 from __future__ import annotations
 
@@ -14,6 +17,7 @@ INFO = Corpus(
     "sound",
     (),
     "Salamon et al. 2014, doi:10.1145/2647868.2655045",
+    {"all": 8732},
 )
 
 

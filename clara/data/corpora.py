@@ -1,0 +1,270 @@
+"""What corpus files share: clips whose names tell what they are, a look at what is there, and finding a corpus in a
+folder whether it lies there as published, packed or in shards. Imports no torch.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+import tarfile
+from collections import Counter
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+from clara.audio.waveform import EXTENSIONS
+from clara.data.manifest import FIELDS, Corpus, Row, find_files, is_there, load_corpus, rows_from_corpus
+from clara.data.samples import AUDIO, read_index, row_from_meta
+from clara.errors import ClaraError
+from clara.text.prompts import task_labels
+
+Codes = Mapping[str, Mapping[str, Any]]
+PACKED = ("audio.tar", "manifest.csv")
+
+
+@dataclass(frozen=True)
+class Names:
+    """Clips whose path says what they are, as data.
+
+    `glob` finds them. `pattern` is a regular expression for the end of a path, suffix left out, with a named group for
+    each thing it says. `codes[group][text]` is what a text stands for: a value, or several fields of a Row; a group
+    without codes stands for itself. Groups named like a field of Row fill it, others go to `original`. Case is ignored.
+    """
+
+    glob: str
+    pattern: str
+    example: str
+    codes: Codes = field(default_factory=dict)
+
+
+def named_rows(folder: Path, info: Corpus, names: Names, codes: Codes | None = None, **fixed: Any) -> Iterator[Row]:
+    """The rows of a corpus by its files' names, sorted by path; split "test" unless a group or `fixed` says otherwise.
+
+    Args:
+        codes: more of them, read from the corpus' own tables.
+        fixed: fields that all rows have.
+
+    Raises:
+        ClaraError: no clip, or a name that the pattern or the codes do not know.
+    """
+    known = {group: _folded(table) for group, table in {**names.codes, **(codes or {})}.items()}
+    pattern = re.compile(f"(?:^|.*?/)(?:{names.pattern})$", re.IGNORECASE)
+    fixed = {"split": "test", "task": info.task} | fixed
+    if len(info.languages) == 1:
+        fixed = {"language": info.languages[0]} | fixed
+    for path in find_files(folder, names.glob):
+        found = pattern.match(path.relative_to(folder).with_suffix("").as_posix())
+        if found is None:
+            raise ClaraError(f"{path}: expected a name as in {names.example}.")
+        yield row_of({k: v for k, v in found.groupdict().items() if v}, known, path, info, fixed)
+
+
+def _folded(table: Mapping[str, Any]) -> dict[str, Any]:
+    return {str(key).lower(): value for key, value in table.items()}
+
+
+def row_of(said: Mapping[str, str], codes: Codes, path: Path, info: Corpus, fixed: Mapping[str, Any]) -> Row:
+    """One Row from what a name says. An emotion that has no key of ours stays in `original` as the corpus calls it."""
+    values: dict[str, Any] = dict(fixed)
+    original: dict[str, Any] = dict(values.pop("original", {}))
+    for group, text in said.items():
+        table = codes.get(group)
+        if table is not None and text.lower() not in table:
+            raise ClaraError(f"{path}: {group} {text!r} is none of {', '.join(sorted(table))}.")
+        value = text if table is None else table[text.lower()]
+        for name, part in (value if isinstance(value, Mapping) else {group: value}).items():
+            (values if name in FIELDS else original)[name] = part
+    if values.get("emotion") not in (None, *task_labels("emotion")):
+        original["emotion"] = values.pop("emotion")
+    return Row(str(path), info.name, original=original, **values)
+
+
+def emotion(word: str, table: Mapping[str, str], where: object) -> dict[str, Any]:
+    """The fields `emotion` and `original` of a Row for a word of a corpus' table of labels; ClaraError for another."""
+    if word not in table:
+        raise ClaraError(f"{where}: emotion {word!r} is none of {', '.join(sorted(table))}.")
+    key = table[word]
+    return {"emotion": key} if key in task_labels("emotion") else {"original": {"emotion": key}}
+
+
+def clip_paths(folder: str | Path) -> dict[str, Path]:
+    """Every audio file below `folder` by its name without suffix."""
+    return {p.stem: p for p in sorted(Path(folder).rglob("*")) if p.suffix.lower() in EXTENSIONS and p.is_file()}
+
+
+def pick(clips: Mapping[str, Path], folder: Path, *stems: str) -> str:
+    """The path of the first of `stems` that is among `clips`; of none, where the first would lie."""
+    return str(next((clips[s] for s in stems if s in clips), folder / f"{stems[0]}.wav"))
+
+
+# is all of it there?
+
+
+@dataclass(frozen=True)
+class Inventory:
+    """What `take_inventory` found: (part, clips found, clips published or None), files that the tables name but that
+    are not there, and codes that no file has."""
+
+    corpus: Corpus
+    counts: tuple[tuple[str, int, int | None], ...]
+    missing: tuple[str, ...]
+    unheard: tuple[str, ...]
+
+    @property
+    def complete(self) -> bool:
+        """Every part that is there at all has the published number of clips, and no file is missing."""
+        parts = [(n, want) for name, n, want in self.counts if n or "=" not in name]
+        return not self.missing and all(want is None or n == want for n, want in parts)
+
+    def lines(self, most: int = 10) -> list[str]:
+        """The findings, a line each, at most `most` names of missing files."""
+        out = [f"{name}: {n} clips" + (f" of {want} published" if want else "") for name, n, want in self.counts]
+        if self.missing:
+            more = f" and {len(self.missing) - most} more" if len(self.missing) > most else ""
+            out.append(f"missing: {len(self.missing)} files: {', '.join(self.missing[:most])}{more}")
+        return [*out, *(f"no clip with {what}" for what in self.unheard)]
+
+
+def take_inventory(corpus: str | Path, folder: str | Path, near: str | Path | None = None) -> Inventory:
+    """Count the clips of a corpus in its official layout against the published numbers, and name what is missing."""
+    module, folder = load_corpus(corpus, near), Path(folder)
+    if not folder.exists():
+        raise ClaraError(f"No such folder: {folder}. Expected {module.INFO.name} ({module.INFO.source_url}).")
+    rows, missing = [], []
+    for row in module.rows(folder):
+        (rows if is_there(row) else missing).append(row)
+    found = Counter(row.split for row in rows)
+    published = module.INFO.clips
+    names = [*published, *(s for s in sorted(found) if s not in published and "all" not in published)]
+    counts = tuple((name, sum(_is_part(row, name) for row in rows), published.get(name)) for name in names)
+    return Inventory(module.INFO, counts, tuple(Path(r.audio).name for r in missing), tuple(_unheard(module, rows)))
+
+
+def _is_part(row: Row, name: str) -> bool:
+    key, equals, value = name.partition("=")
+    if not equals:
+        return name in ("all", row.split)
+    return str(getattr(row, key) if key in FIELDS else row.original.get(key)) == value
+
+
+def _unheard(module: ModuleType, rows: Sequence[Row]) -> Iterator[str]:
+    """Values of the codes of a corpus named by its files that no row has, and speakers with fewer clips than most."""
+    names = getattr(module, "FILES", None)
+    if not isinstance(names, Names):
+        return
+    for group, table in names.codes.items():
+        for code, value in table.items():
+            parts = value.items() if isinstance(value, Mapping) else [(group, value)]
+            if not any(all(_says(row, k, v) for k, v in parts) for row in rows):
+                yield f"{group} {code!r}"
+    clips = Counter(row.speaker for row in rows if row.speaker)
+    usual = Counter(clips.values()).most_common(1)
+    if usual and usual[0][1] > len(clips) / 2:
+        for speaker, n in sorted(clips.items()):
+            if n < usual[0][0]:
+                yield f"speaker {speaker!r} beyond {n}; the others have {usual[0][0]}"
+
+
+def _says(row: Row, name: str, value: Any) -> bool:
+    return row.original.get(name) == value or (name in FIELDS and getattr(row, name) == value)
+
+
+# a corpus in a folder, whatever its layout
+
+
+@dataclass(frozen=True)
+class Found:
+    """The clips of a corpus below a folder: `rows` that are there and `missing` that its tables name; `layout` is
+    official, packed or shards."""
+
+    rows: list[Row]
+    missing: list[Row]
+    folder: Path
+    layout: str
+
+
+def layout_of(folder: Path) -> str:
+    """How clips lie in a folder: 'shards' (of `clara shards`), 'packed' (audio.tar, manifest.csv) or 'official'."""
+    if (folder / "index.json").is_file() and any(folder.glob("*.tar")):
+        return "shards"
+    return "packed" if all((folder / name).is_file() for name in PACKED) else "official"
+
+
+def find_corpus(corpus: str, data: Path, folder: str = ".", near: Path | str | None = None) -> Found | None:
+    """The clips of a corpus below `data`, or None where it is not at hand.
+
+    Looked for as `data/folder`, then a folder of `data`, or `data` itself, that is called like the corpus (case and
+    punctuation aside); or `data` is a folder of shards. Whether the clips lie there as published, packed or in shards
+    is seen, not asked.
+    """
+    name = load_corpus(corpus, near).INFO.name
+    last = Path(folder).name or name
+    wanted = {name, last} if name != "packed" else {last}
+    if layout_of(data) == "shards" and not (folder != "." and (data / folder).exists()):
+        rows = list(shard_rows(data, None if folder == "." and name == "packed" else wanted))
+        return Found(rows, [], data, "shards") if rows else None
+    place = _place(data, folder, {_plain(w) for w in wanted})
+    if place is None:
+        return None
+    layout = layout_of(place)
+    if layout == "shards":
+        return Found(list(shard_rows(place, None)), [], place, layout)
+    if layout == "packed":
+        return Found(list(rows_from_corpus("packed", place, near)), [], place, layout)
+    module = load_corpus(corpus, near)
+    if not module.INFO.partial:
+        return Found(list(rows_from_corpus(corpus, place, near)), [], place, layout)
+    rows, missing = [], []
+    for row in module.rows(place):
+        row = row if row.license else replace(row, license=module.INFO.license)
+        (rows if is_there(row) else missing).append(row)
+    return Found(rows, missing, place, layout)
+
+
+def _plain(name: str) -> str:
+    return re.sub(r"[^a-z0-9]", "", name.lower())
+
+
+def _place(data: Path, folder: str, wanted: set[str]) -> Path | None:
+    if (data / folder).exists():
+        return data / folder
+    near = [p for p in sorted(data.iterdir()) if p.is_dir()] if data.is_dir() else []
+    return next((p for p in (*near, data.absolute()) if _plain(p.name) in wanted and p.exists()), None)
+
+
+def shard_rows(folder: str | Path, corpora: Iterable[str] | None = None) -> Iterator[Row]:
+    """The rows of the shards below a folder, read without their audio; only those of `corpora`, where given.
+
+    Raises:
+        ClaraError: a tar that cannot be read, or a clip without JSON.
+    """
+    folder, wanted = Path(folder), None if corpora is None else set(corpora)
+    paths = sorted(folder.rglob("*.tar"))
+    if wanted is not None and (folder / "index.json").is_file():  # our own shards bear their corpus' name
+        names = {e["name"] for e in read_index(folder)["shards"]}
+        paths = [p for p in paths if p.name in names and any(p.name.startswith(f"{c}-") for c in wanted)]
+    for path in paths:
+        for row in _tar_rows(path):
+            if wanted is None or row.corpus in wanted:
+                yield row
+
+
+def _tar_rows(path: Path) -> Iterator[Row]:
+    audio: dict[str, str] = {}
+    metas: dict[str, Any] = {}
+    try:
+        with tarfile.open(path, "r:") as tar:
+            for member in tar:
+                stem, _, suffix = member.name.rpartition(".")
+                if suffix.lower() in AUDIO:
+                    audio[stem] = member.name
+                elif suffix == "json":
+                    metas[stem] = json.loads(tar.extractfile(member).read())
+    except (tarfile.TarError, OSError, ValueError) as e:
+        raise ClaraError(f"{path} cannot be read as a shard ({e}). clara shards --verify says more.") from e
+    for stem, member in audio.items():
+        if stem not in metas:
+            raise ClaraError(f"{path}: {member} has no JSON beside it.")
+        yield row_from_meta(metas[stem], f"{path}::{member}", f"{path} {stem}")
