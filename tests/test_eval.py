@@ -17,11 +17,11 @@ from clara import metrics
 from clara.audio import waveform
 from clara.data.manifest import Row
 from clara.errors import ClaraError
-from clara.eval import report
+from clara.eval import outcomes, report
 from clara.eval.clips import Context, DataSpec, source
 from clara.eval.composed import ComposedConfig, captions, composed_retrieval, event, mix, mixtures
 from clara.eval.probe import ProbeConfig, choose_l2, draw_shots, fit_probe, probe, prototypes
-from clara.eval.retrieval import RetrievalConfig, captioned, ranks, retrieval
+from clara.eval.retrieval import RetrievalConfig, caption_figures, captioned, ranks, retrieval
 from clara.eval.runner import load_recipe, run
 from clara.eval.zero_shot import ZeroShotConfig, figures, zero_shot
 from clara.text.prompts import term
@@ -413,3 +413,28 @@ def test_every_recipe_builds_and_says_how_it_is_run(path: Path) -> None:
     head = path.read_text(encoding="utf-8").split("evaluations:")[0]
     assert f"clara eval {path.stem} --model" in head
     assert "Cost:" in head
+
+
+def test_outcomes_of_clips_go_through_text() -> None:
+    truth, predicted = np.array([0, 3, 3, 12]), np.array([0, 5, 3, 1])
+    assert outcomes.pack_classes(truth, predicted) == "0 3>5 3 12>1"
+    for got, wanted in zip(outcomes.unpack_classes("0 3>5 3 12>1"), (truth, predicted)):
+        np.testing.assert_array_equal(got, wanted)
+    np.testing.assert_array_equal(outcomes.unpack_counts(outcomes.pack_counts([1.0, 4, 2])), [1, 4, 2])
+    for wrong in (outcomes.unpack_classes, outcomes.unpack_counts):
+        with pytest.raises(ClaraError, match="expected"):
+            wrong("3 x")
+
+
+def test_a_result_holds_what_became_of_each_clip(context: Context) -> None:
+    got = zero_shot(ZeroShotConfig(data("test"), "sound"), context)["languages"]["en"]["plain"]
+    truth, predicted = outcomes.unpack_classes(got["outcomes"])
+    assert metrics.confusion(truth, predicted, 6).tolist() == got["confusion"]
+    few = probe(ProbeConfig(data("train"), data("test"), "sound", shots=2, seeds=3), context)
+    assert outcomes.unpack_counts(few["methods"]["probe"]["hits"]).tolist() == [3] * 12
+    rows = [r for r in context.rows(data("test")) if r.text]
+    found = caption_figures(context, context.audio(rows), [list(r.text) for r in rows])
+    assert outcomes.unpack_counts(found["t2a"]["ranks"]).tolist() == [1] * 12
+    assert outcomes.unpack_counts(found["captions_of_clips"]).tolist() == [2] * 6
+    assert [e["clip"] for e in found["examples"]] == [e["found"][0]["clip"] for e in found["examples"]]
+    assert found["examples"][0]["query"] == rows[0].text[0]

@@ -15,6 +15,7 @@ from clara import metrics
 from clara.data.manifest import Row
 from clara.errors import ClaraError, unknown
 from clara.eval.clips import Context, DataSpec, labelled
+from clara.eval.outcomes import pack_counts
 from clara.eval.zero_shot import figures_of
 
 METHODS = ("prototype", "probe")
@@ -98,6 +99,7 @@ def _summary(found: list[np.ndarray], truth_B: np.ndarray, labels: Sequence[str]
         out[name], out[f"{name}_std"] = float(np.mean(values)), float(np.std(values, ddof=1))
     correct_B = np.mean([p == truth_B for p in found], axis=0)
     out["accuracy_95"] = metrics.bootstrap_interval(lambda c: float(c.mean()), correct_B, seed=seed)
+    out["hits"] = pack_counts((correct_B * len(found)).round())  # in how many of the draws each test clip was right
     return out
 
 

@@ -18,8 +18,10 @@ from clara import metrics
 from clara.data.manifest import Row
 from clara.errors import ClaraError
 from clara.eval.clips import Context, DataSpec
+from clara.eval.outcomes import pack_counts
 
 DECIMALS = 6
+EXAMPLES, SHOWN = 8, 3  # captions shown with what they find, and how many clips of each
 
 
 @dataclass(frozen=True)
@@ -70,6 +72,21 @@ def caption_figures(
         lambda h, n: float(h.sum() / n.sum()), hits, count, seed=context.seed
     )
     out["a2t"]["R@1_95"] = metrics.bootstrap_interval(lambda h: float(h.mean()), best, seed=context.seed)
+    out["captions_of_clips"] = pack_counts(count)
+    out["t2a"]["ranks"], out["a2t"]["ranks"] = pack_counts(t2a_T), pack_counts(r[0] for r in a2t)
+    out["examples"] = examples(audio_AD, text_TD, texts, t2a_T)
+    return out
+
+
+def examples(audio_AD: Tensor, text_TD: Tensor, texts: Sequence[Sequence[str]], t2a_T: np.ndarray) -> list[dict]:
+    """A few captions, evenly spaced, with the rank of their clip and the first captions of the clips found first."""
+    every = [(clip, text) for clip, own in enumerate(texts) for text in own]
+    out = []
+    for t in np.unique(np.linspace(0, len(every) - 1, min(EXAMPLES, len(every))).round().astype(int)):
+        found = (audio_AD @ text_TD[t]).topk(min(SHOWN, len(audio_AD))).indices.tolist()
+        own, text = every[t]
+        shown = [{"clip": clip, "caption": texts[clip][0]} for clip in found]
+        out.append({"query": text, "clip": own, "rank": int(t2a_T[t]), "found": shown})
     return out
 
 

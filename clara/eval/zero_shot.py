@@ -12,6 +12,7 @@ from torch import Tensor
 from clara import metrics
 from clara.errors import ClaraError
 from clara.eval.clips import Context, DataSpec, labelled, language_codes
+from clara.eval.outcomes import pack_classes
 from clara.text.prompts import prompts, task_labels
 
 FIGURES = {"accuracy": metrics.accuracy, "uar": metrics.uar, "macro_f1": metrics.macro_f1}
@@ -75,6 +76,7 @@ def figures_of(predicted_B: np.ndarray, truth_B: np.ndarray, labels: Sequence[st
     recall = metrics.per_class_recall(truth_B, predicted_B, len(labels))
     out["per_class_recall"] = {k: None if np.isnan(r) else float(r) for k, r in zip(labels, recall)}
     out["confusion"] = metrics.confusion(truth_B, predicted_B, len(labels)).tolist()
+    out["outcomes"] = pack_classes(truth_B, predicted_B)
     return out
 
 
