@@ -37,7 +37,8 @@ class LogMelConfig:
     standard deviation (removes level and the channel's stationary response); 'clip' uses one mean and deviation;
     'fixed' uses `mean` and `std` (both in dB), and 'peak' the same of decibels below the clip's peak (librosa's
     power_to_db with ref=max). What is more than `floor_db` below the peak is raised to that. `pad_mode`:
-    what a frame sees beyond the clip's ends, silence ('constant') or the clip mirrored there ('reflect')."""
+    what a frame sees beyond the clip's ends, silence ('constant') or the clip mirrored there ('reflect'). `offset` is
+    added to the power before its logarithm."""
 
     sample_rate: int = 16000
     window_seconds: float = 10.0
@@ -53,6 +54,7 @@ class LogMelConfig:
     mean: float = 0.0
     std: float = 1.0
     floor_db: float = 80.0
+    offset: float = 0.0
     min_frames: int = 32
     pad_mode: str = "constant"
 
@@ -105,7 +107,7 @@ class LogMel(FrontEnd):
 
     def _normalize(self, power_BNF: Tensor, mask_BN: Tensor) -> Tensor:
         c, keep = self.config, mask_BN[..., None]
-        db = 10.0 * power_BNF.clamp_min(1e-10).log10()
+        db = 10.0 * (power_BNF + c.offset).clamp_min(1e-10).log10()
         peak = db.masked_fill(~keep, -100.0).amax(dim=(1, 2), keepdim=True)
         x = torch.maximum(db, peak - c.floor_db)
         if c.normalize in ("fixed", "peak"):
