@@ -23,6 +23,8 @@ PARITY = {  # the families whose own code was run beside ours, and where
     "wavcaps": "golden/make_wavcaps.py",
     "clara": "golden/make_clara.py",
     "glap": "golden/make_glap.py",
+    "paraclap": "golden/make_paraclap.py",
+    "wavcaps": "golden/make_wavcaps.py",
 }
 UNCOMPARED = "converter not yet compared"
 COMPARED = "output parity on random weights; the published weights were not opened here"
