@@ -1,4 +1,4 @@
-"""Verbs about captions, and speech made for them: captions acoustic, rewrite; speak."""
+"""Verbs about captions, and speech made for them: captions acoustic, rewrite, visual; speak."""
 
 from __future__ import annotations
 
@@ -69,3 +69,38 @@ def speak(
     typer.echo(f"{out / 'manifest.jsonl'}: {made['clips']} clips, {made['seconds'] / 60:.1f} min")
     if made["skipped"]:
         typer.echo(f"texts that its voices cannot read: {summary(made['skipped'])}")
+
+
+@captions.command()
+def visual(
+    videos: Annotated[list[Path], typer.Argument(help="Video files.", show_default=False)],
+    out: Annotated[Path, typer.Option("--out", "-o", help="Folder of shards: one a video.")],
+    model: Annotated[
+        str, typer.Option("--model", "-m", help="A CoCa of open_clip, hf-hub:org/repo or local-dir:path.")
+    ] = "coca_ViT-L-14",
+    pretrained: Annotated[str, typer.Option(help="Tag, or file of weights.")] = "mscoco_finetuned_laion2b_s13b_b90k",
+    frames: Annotated[int, typer.Option(min=1, help="Pictures of a scene that are captioned.")] = 1,
+    change: Annotated[float, typer.Option(help="Mean difference of two pictures that is a cut, 0 to 1.")] = 0.12,
+    least_seconds: Annotated[float, typer.Option(help="Shorter scenes join the one before.")] = 2.0,
+    most_seconds: Annotated[float, typer.Option(help="Longer scenes are cut into equal parts.")] = 10.0,
+    skip_broken: Annotated[bool, typer.Option("--skip-broken", help="Leave out what cannot be read.")] = False,
+    device: Annotated[str, typer.Option(help="cpu, cuda, cuda:N or mps.")] = "cpu",
+    workers: Workers = 1,
+) -> None:
+    """Caption what videos show, scene by scene, with the sound of the same span, as shards (resumable)."""
+    from clara.data.captioner import CocaConfig
+    from clara.data.video import VideoConfig, caption_videos
+
+    config = VideoConfig(
+        CocaConfig(model, pretrained, device=device),
+        change=change,
+        least_seconds=least_seconds,
+        most_seconds=most_seconds,
+        frames=frames,
+        workers=workers,
+    )
+    index = caption_videos(videos, out, config, "skip" if skip_broken else "raise")
+    skipped = [s for e in index["shards"] for s in e["skipped"]]
+    for s in skipped:
+        typer.echo(f"{s['audio']}: {s['why']}", err=True)
+    typer.echo(f"{out / 'index.json'}: {index['count']} scenes, {index['hours']:.2f} h, {len(skipped)} videos left out")

@@ -1,0 +1,260 @@
+"""Videos -> clips captioned by what is seen: scenes by change of picture, a key frame of each, its sound beside it.
+
+Pictures and sound are read by PyAV (`clara[video]`), captions written by a CoCa of open_clip (Yu et al. 2022). Each
+video becomes one shard whose samples hold `visual_captions` and, in `original_data`, the times they are of.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import tarfile
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
+from functools import lru_cache
+from itertools import pairwise
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from tqdm import tqdm
+
+from clara.audio.waveform import read
+from clara.data.captioner import CocaConfig, caption, load_coca
+from clara.data.manifest import Row
+from clara.data.parallel import run_jobs
+from clara.data.samples import read_index, sha256_of
+from clara.data.shards import ShardConfig, add_member, encode, meta_from_row, write_index
+from clara.errors import ClaraError, require
+
+if TYPE_CHECKING:
+    from PIL.Image import Image
+
+THUMB = (32, 18)  # pixels of the pictures that are compared
+
+
+@dataclass(frozen=True)
+class VideoConfig:
+    """`change`: mean difference of two pictures (0–1) that is a cut; pictures are compared `looks` times a second.
+    Scenes shorter than `least_seconds` join the one before, longer than `most_seconds` are cut into equal parts; of
+    each, `frames` pictures, evenly spread, are captioned. `corpus`, `split` and `license` go into every sample."""
+
+    coca: CocaConfig
+    change: float = 0.12
+    looks: float = 4.0
+    least_seconds: float = 2.0
+    most_seconds: float = 10.0
+    frames: int = 1
+    corpus: str = "video"
+    split: str = "train"
+    license: str | None = None
+    audio: ShardConfig = ShardConfig()
+    workers: int = 1
+
+    def __post_init__(self) -> None:
+        if not 0 < self.least_seconds <= self.most_seconds or min(self.looks, self.change) <= 0 or self.frames < 1:
+            raise ClaraError(
+                f"least_seconds={self.least_seconds}, most_seconds={self.most_seconds}, looks={self.looks}, "
+                f"change={self.change}, frames={self.frames}: expected values above 0, the least no more than the most."
+            )
+
+
+@dataclass(frozen=True)
+class Scene:
+    """A span of a video in seconds."""
+
+    start: float
+    end: float
+
+
+@dataclass(frozen=True)
+class _Job:
+    path: Path
+    out: Path
+    name: str
+    config: VideoConfig
+    source: str
+
+
+def caption_videos(
+    videos: Sequence[str | Path], out: str | Path, config: VideoConfig, on_error: str = "raise"
+) -> dict[str, Any]:
+    """Write one shard a video, and `index.json`, into `out`; return the index. Videos that a former call finished are
+    kept. `on_error`: "skip" leaves out what cannot be read, "raise" (after what is under way is done) does not.
+
+    Raises:
+        ClaraError: no video, one that cannot be decoded or has no sound, or no such CoCa.
+    """
+    require("av", "video")
+    if not videos:
+        raise ClaraError("No video: give at least one file.")
+    out = Path(out)
+    out.mkdir(parents=True, exist_ok=True)
+    for part in out.glob("*.tmp"):
+        part.unlink()
+    entries = {e["name"]: e for e in read_index(out)["shards"]} if (out / "index.json").is_file() else {}
+    jobs = [_job(Path(v), out, config, on_error) for v in videos]
+    if len({j.name for j in jobs}) < len(jobs):
+        raise ClaraError("The same video is given twice.")
+    left = [j for j in jobs if not _finished(j, entries.get(j.name))]
+    bar = tqdm(total=len(jobs), initial=len(jobs) - len(left), unit="video", desc=str(out), disable=None)
+    with bar:
+        for entry in run_jobs(_write_video if on_error == "raise" else _write_or_skip, iter(left), config.workers):
+            entries[entry["name"]] = entry
+            write_index(out, entries)
+            bar.update(1)
+            bar.set_postfix(scenes=sum(e["count"] for e in entries.values()))
+    return read_index(out)
+
+
+def _job(path: Path, out: Path, config: VideoConfig, on_error: str) -> _Job:
+    if not path.is_file():
+        raise ClaraError(f"No such video: {path}.")
+    stat = path.stat()
+    what = [str(path.resolve()), stat.st_size, stat.st_mtime_ns, repr(replace(config, workers=1)), on_error]
+    source = hashlib.sha256(json.dumps(what).encode()).hexdigest()
+    place = hashlib.sha256(str(path.resolve()).encode()).hexdigest()[:8]
+    stem = "".join(c if c.isascii() and (c.isalnum() or c in "-_") else "_" for c in path.stem)
+    return _Job(path, out, f"{config.corpus}-{config.split}-{stem}-{place}.tar", config, source)
+
+
+def _finished(job: _Job, entry: dict[str, Any] | None) -> bool:
+    path = job.out / job.name
+    return bool(entry) and entry["source"] == job.source and path.is_file() and sha256_of(path) == entry["sha256"]
+
+
+def _write_or_skip(job: _Job) -> dict[str, Any]:
+    try:
+        return _write_video(job)
+    except ClaraError as e:
+        part = job.out / f"{job.name}.tmp"
+        with tarfile.open(part, "w", format=tarfile.USTAR_FORMAT):
+            pass
+        return _entry(job, part, 0, 0.0, [{"audio": job.path.name, "kept": 0, "why": str(e)}])
+
+
+def _write_video(job: _Job) -> dict[str, Any]:
+    c, part = job.config, job.out / f"{job.name}.tmp"
+    spans = scenes(job.path, c)
+    times = [_times(s, c.frames) for s in spans]
+    pictures = frames_at(job.path, [t for ts in times for t in ts])
+    lines = caption(_coca(c.coca), pictures, c.coca)
+    count, seconds = 0, 0.0
+    with tarfile.open(part, "w", format=tarfile.USTAR_FORMAT) as tar:
+        for i, (scene, wave) in enumerate(zip(spans, sounds(job.path, spans, c.audio.sample_rate), strict=True)):
+            if not len(wave):
+                continue  # the sound ends before the picture does
+            data, length = encode([wave], c.audio)
+            said = tuple(dict.fromkeys(t for t in lines[i * c.frames : (i + 1) * c.frames] if t))
+            original = {"video": job.path.name, "end": round(scene.end, 3), "frames": [round(t, 3) for t in times[i]]}
+            row = Row(job.name, c.corpus, c.split, visual_captions=said, task="caption", license=c.license)
+            meta = meta_from_row(replace(row, original=original), length, scene.start)
+            key = f"{Path(job.name).stem}-{i:04d}"
+            add_member(tar, f"{key}.{c.audio.format}", data)
+            add_member(tar, f"{key}.json", json.dumps(meta, ensure_ascii=False).encode())
+            count, seconds = count + 1, seconds + length
+    return _entry(job, part, count, seconds, [])
+
+
+def _entry(job: _Job, part: Path, count: int, seconds: float, skipped: list[dict[str, Any]]) -> dict[str, Any]:
+    os.replace(part, job.out / job.name)
+    licence = [job.config.license or "not stated"]
+    about = {"count": count, "hours": round(seconds / 3600, 6), "license": licence, "skipped": skipped}
+    return {"name": job.name, **about, "sha256": sha256_of(job.out / job.name), "source": job.source}
+
+
+@lru_cache(maxsize=1)
+def _coca(config: CocaConfig) -> Any:
+    return load_coca(config)  # once a process
+
+
+def _times(scene: Scene, frames: int) -> list[float]:
+    return [scene.start + (scene.end - scene.start) * (k + 0.5) / frames for k in range(frames)]
+
+
+def scenes(path: Path, config: VideoConfig) -> list[Scene]:
+    """The scenes of a video, in order and without gaps. ClaraError: no pictures in it."""
+    cuts, last, seen, end = [0.0], None, -1e9, 0.0
+    for time, frame in _pictures(path):
+        end = max(end, time + 1 / config.looks / 4)
+        if time - seen < 1 / config.looks - 1e-6:
+            continue
+        thumb = frame.reformat(*THUMB, format="rgb24").to_ndarray().astype(np.float32) / 255
+        if last is not None and float(np.abs(thumb - last).mean()) > config.change:
+            cuts.append(time)
+        last, seen = thumb, time
+    if last is None:
+        raise ClaraError(f"{path} holds no picture that can be decoded.")
+    merged = [cuts[0]]
+    for cut in cuts[1:]:
+        if cut - merged[-1] >= config.least_seconds and end - cut >= config.least_seconds:
+            merged.append(cut)
+    out = []
+    for start, stop in zip(merged, [*merged[1:], end], strict=True):
+        parts = max(1, int(np.ceil((stop - start) / config.most_seconds - 1e-6)))
+        edges = np.linspace(start, stop, parts + 1)
+        out += [Scene(float(a), float(b)) for a, b in pairwise(edges)]
+    return out
+
+
+def frames_at(path: Path, times: Sequence[float]) -> list[Image]:
+    """The picture shown at each of some rising times."""
+    out: list[Image] = []
+    shown = None
+    for time, frame in _pictures(path):
+        while shown is not None and len(out) < len(times) and times[len(out)] < time:
+            out.append(shown.to_image())
+        shown = frame
+        if len(out) == len(times):
+            break
+    out += [shown.to_image() for _ in range(len(times) - len(out))]
+    return out
+
+
+def _pictures(path: Path) -> Iterator[tuple[float, Any]]:
+    """(seconds from the first picture, frame) of the first video stream."""
+    av = require("av", "video")
+    try:
+        with av.open(str(path)) as container:
+            if not container.streams.video:
+                raise ClaraError(f"{path} holds no pictures.")
+            stream, first = container.streams.video[0], None
+            stream.thread_type = "AUTO"
+            for frame in container.decode(stream):
+                if frame.time is not None:
+                    first = frame.time if first is None else first
+                    yield frame.time - first, frame
+    except av.FFmpegError as e:
+        raise ClaraError(f"{path} cannot be decoded as video ({e}).") from e
+
+
+def sounds(path: Path, spans: Sequence[Scene], sample_rate: int) -> Iterator[np.ndarray]:
+    """The sound of each span, in order: mono float32 (T,) at `sample_rate`; empty where there is none any more."""
+    blocks = _sound(path)
+    buffer, rate, at = np.zeros((0, 1), np.float32), 1, 0  # samples from `at` on
+    for span in spans:
+        while (block := next(blocks, None)) is not None:
+            rate = block[1]
+            buffer = np.concatenate([buffer, block[0]]) if len(buffer) else block[0]
+            if at + len(buffer) >= round(span.end * rate):
+                break
+        first, last = round(span.start * rate) - at, round(span.end * rate) - at
+        wave_TC = buffer[max(0, first) : max(0, last)]
+        buffer, at = buffer[max(0, last) :], at + min(max(0, last), len(buffer))
+        yield read((wave_TC.mean(1), rate), sample_rate) if len(wave_TC) else np.zeros(0, np.float32)
+
+
+def _sound(path: Path) -> Iterator[tuple[np.ndarray, int]]:
+    """Blocks of (samples (T, C), Hz) of the first audio stream. ClaraError where there is none."""
+    av = require("av", "video")
+    try:
+        with av.open(str(path)) as container:
+            if not container.streams.audio:
+                raise ClaraError(f"{path} holds no sound.")
+            resampler = av.AudioResampler(format="fltp")  # the sample format alone: rate and channels are read()'s
+            for frame in container.decode(container.streams.audio[0]):
+                for part in resampler.resample(frame):
+                    yield part.to_ndarray().T.astype(np.float32), part.sample_rate
+    except av.FFmpegError as e:
+        raise ClaraError(f"{path}: its sound cannot be decoded ({e}).") from e
