@@ -108,7 +108,8 @@ def rows_and_measures(**of_last: float) -> tuple[list[Row], dict[str, dict]]:
         ({"effort_db": 2.0, "loudness_db": 6.0}, ("loud",)),
         ({"effort_db": 2.0, "loudness_db": -6.0}, ()),  # what is measured disagrees
         ({"rate": -1.5, "effort_db": -2.0, "loudness_db": -1.0}, ("quiet", "slow")),
-        ({"jitter": 0.4, "pitch_range": 2.0}, ("lively", "trembling")),
+        ({"jitter": 0.4, "pitch_range": 2.0, "effort_db": -0.1}, ("lively", "trembling")),
+        ({"jitter": 0.4, "effort_db": 0.5}, ()),  # hoarse
         ({"brightness_db": -5.0}, ("dark",)),
     ],
 )

@@ -90,6 +90,19 @@ def test_manner_is_heard() -> None:
 
 
 @needs_espeak
+@pytest.mark.parametrize("code", ["en", "fr", "zh", "pt"])
+def test_every_voice_of_a_language_speaks(code: str) -> None:
+    from clara.data.espeak import espeak
+
+    voices = espeak().voices_of(code)
+    assert voices and not any("latn" in v for v in voices)
+    for voice in voices:
+        assert len(espeak().speak("1 2 3", Manner(voice, "f2"))) > 0.3 * espeak().sample_rate
+    with pytest.raises(ClaraError, match="'xx'"):
+        espeak().speak("1", Manner("xx"))
+
+
+@needs_espeak
 def test_what_it_would_read_in_english_is_left_out(tmp_path: Path) -> None:
     made = synthesise(tmp_path / "ja", SpeechConfig(("ja",), only=("forward", "digit"), takes=1))
     assert "数字" in made["skipped"]["ja"]

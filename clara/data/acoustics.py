@@ -119,7 +119,7 @@ def voices(
         for scale in SCALES:
             own, everyone = (r.corpus, r.language, r.speaker), (r.corpus, r.language)
             use = own if scale.of_speaker and ends.get((own, scale.measure)) else everyone
-            word = _word(scale, values[r.audio], ends[use, scale.measure], ends[use, "loudness_db"])
+            word = _word(scale, values[r.audio], {m: ends[use, m] for m in (scale.measure, "loudness_db", "effort_db")})
             said += [word] if word else []
         words[r.audio] = tuple(said)
     return words
@@ -138,17 +138,19 @@ def _ends(values: Iterable[float | None], config: AcousticConfig) -> tuple[float
     return tuple(float(q) for q in np.quantile(known, (config.outer, 0.5, 1 - config.outer)))
 
 
-def _word(scale: Scale, clip: Measured, ends: tuple | None, loudness: tuple | None) -> str | None:
+def _word(scale: Scale, clip: Measured, ends: Mapping[str, tuple[float, float, float] | None]) -> str | None:
     value = clip[scale.measure]
-    if ends is None or value is None:
+    if ends[scale.measure] is None or value is None:
         return None
-    low, middle, high = ends
+    low, middle, high = ends[scale.measure]
     up = value >= high and value - middle >= scale.least
     down = value <= low and middle - value >= scale.least
     if scale.measure == "semitones":
         up, down = up and clip["pitch_hz"] >= LOWEST_HIGH_HZ, down and clip["pitch_hz"] <= HIGHEST_LOW_HZ
-    if scale.measure == "effort_db" and loudness:  # its level must not say the opposite
+    if scale.measure == "effort_db" and (loudness := ends["loudness_db"]):  # its level must not say the opposite
         up, down = up and clip["loudness_db"] >= loudness[1], down and clip["loudness_db"] <= loudness[1]
+    if scale.measure == "jitter" and (effort := ends["effort_db"]):  # a hoarse shout jitters too, and does not tremble
+        up = up and clip["effort_db"] <= effort[1]
     return scale.high if up else scale.low if down else None
 
 

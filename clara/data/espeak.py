@@ -64,20 +64,22 @@ class Espeak:
         self.library.espeak_SetSynthCallback(self._callback)
         self.library.espeak_ListVoices.restype = ctypes.POINTER(ctypes.POINTER(_Voice))
         self.library.espeak_TextToPhonemes.restype = ctypes.c_char_p
-        self.voices = self._list()
+        self.files = self._list()  # by language tag: "en-gb" is set by its file's name, "en"
+        self.voices = sorted(self.files)
 
     def _take(self, samples: object, count: int, events: object) -> int:
         if samples and count > 0:
             self._samples.append(np.ctypeslib.as_array(samples, (count,)).copy())
         return 0
 
-    def _list(self) -> list[str]:
-        found, i = self.library.espeak_ListVoices(None), 0
-        names = []
+    def _list(self) -> dict[str, str]:
+        found, i, files = self.library.espeak_ListVoices(None), 0, {}
         while found[i]:
-            names.append(found[i].contents.languages[1:].decode())  # after a byte of priority
+            voice = found[i].contents
+            tag = voice.languages[1:].decode()  # after a byte of priority
+            files.setdefault(tag, voice.identifier.decode().rpartition("/")[2])
             i += 1
-        return sorted(set(names))
+        return files
 
     def variants(self) -> list[str]:
         """The voices of men (m1 …) and women (f1 …) that any language can be spoken with."""
@@ -115,9 +117,11 @@ class Espeak:
         return wave[max(0, loud[0] - edge) : loud[-1] + edge]
 
     def _set(self, manner: Manner) -> None:
-        name = f"{manner.voice}+{manner.variant}" if manner.variant else manner.voice
-        if self.library.espeak_SetVoiceByName(name.encode()):
+        if manner.voice not in self.files:
             raise unknown("espeak-ng voice", manner.voice, self.voices)
+        name = self.files[manner.voice] + (f"+{manner.variant}" if manner.variant else "")
+        if self.library.espeak_SetVoiceByName(name.encode()):
+            raise ClaraError(f"espeak-ng cannot load its voice {name!r}: install espeakng-loader again.")
 
 
 @cache
