@@ -24,7 +24,7 @@ PARITY = {  # the families whose own code was run beside ours, and where
     "clara": "golden/make_clara.py",
     "glap": "golden/make_glap.py",
     "paraclap": "golden/make_paraclap.py",
-    "wavcaps": "golden/make_wavcaps.py",
+    "m2d": "golden/make_m2d.py",
 }
 UNCOMPARED = "converter not yet compared"
 COMPARED = "output parity on random weights; the published weights were not opened here"
