@@ -1,0 +1,183 @@
+"""Has a checkpoint heard the corpus it is evaluated on? Its card's training corpora against one small table.
+
+`seen`: the corpus, or a part of it, is among the training corpora. `same-source`: its recordings come from where
+training recordings came from (AudioCaps is cut from AudioSet; ESC-50 from Freesound). `unseen`: neither, by the card.
+`unknown`: the card does not say what it was trained on, or the table does not know the corpus. Only an unseen result is
+called zero-shot.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from clara.zoo.catalog import CHECKPOINTS
+
+STATUSES = ("unseen", "same-source", "unknown", "seen")  # from best to worst
+CLAIMS = {
+    "unseen": "zero-shot",
+    "same-source": "same source as training data",
+    "unknown": "training data not known",
+    "seen": "seen in training",
+}
+# corpus -> how cards spell it (a regular expression), for corpora that can be evaluated or trained on
+SPELT = {
+    "arabic_speech_commands": "Arabic Speech Commands",
+    "ased": "ASED",
+    "audiocaps": "AudioCaps",
+    "audioset": "AudioSet",
+    "audiosetcaps": "AudioSetCaps",
+    "auto_acd": "Auto-?ACD",
+    "baved": "BAVED",
+    "cafe": "CaFE",
+    "clotho": "Clotho",
+    "common_voice": "Common ?Voice",
+    "crema_d": "CREMA-?D",
+    "donateacry": "donate-?a-?cry[- ]?corpus|donateacry",
+    "emns": "EMNS",
+    "emodb": "EMO-?DB",
+    "emospeech_in": "emospeech-dataset-v1",
+    "emov_db": "EmoV-?DB",
+    "emovo": "EMOVO",
+    "english_words": "FSDD, Speech Commands and custom",
+    "esc10": "ESC-?10",
+    "esc50": "ESC-?50",
+    "esd": "ESD",
+    "fleurs": "FLEURS",
+    "freesound": "Freesound",
+    "fsd50k": "FSD-?50k",
+    "fsdd": "FSDD",
+    "iemocap": "IEMOCAP",
+    "korean_emotional": "emotiontts_open_db",
+    "laion_630k": "LAION-Audio-630K",
+    "lithuanian_words": "lt_speech_commands|Lithuanian words",
+    "macs": "MACS",
+    "mandarin_words": "audio-cmn",
+    "meld": "MELD",
+    "msp_podcast": "MSP-?Podcast",
+    "mswc": "MSWC",
+    "musiccaps": "MusicCaps",
+    "nemo": "nEMO",
+    "philharmonia": "Philharmonia",
+    "ravdess": "RAVDESS",
+    "read_speech": "Yoruba and Swahili read speech",
+    "shemo": "ShEMO",
+    "sound_effects": "OpenSFX",
+    "sound_vecaps": "Sound-?VECaps",
+    "speech_commands": "(?<!Arabic )Speech Commands",
+    "subesco": "SUBESCO",
+    "tess": "TESS",
+    "turev_db": "TurEV-?DB",
+    "urbansound8k": "UrbanSound-?8k|US8K",
+    "urdu": "URDU-Dataset",
+    "vggsound": "VGG-?Sound",
+    "vocalsound": "VocalSound",
+    "wavcaps": "WavCaps",
+    "wavtext5k": "WavText-?5k",
+}
+# corpus -> where its recordings come from
+SOURCES = {
+    "audiocaps": ("audioset",),
+    "audioset": ("youtube",),
+    "audiosetcaps": ("audioset", "vggsound"),
+    "auto_acd": ("audioset", "vggsound"),
+    "clotho": ("freesound",),
+    "english_words": ("fsdd", "speech_commands"),
+    "esc10": ("esc50",),
+    "esc50": ("freesound",),
+    "fsd50k": ("freesound",),
+    "laion_630k": ("freesound", "bbc"),
+    "macs": ("tau_urban_acoustic_scenes",),
+    "mswc": ("common_voice",),
+    "musiccaps": ("audioset",),
+    "sound_vecaps": ("audioset",),
+    "urbansound8k": ("freesound",),
+    "vggsound": ("youtube",),
+    "wavcaps": ("freesound", "audioset", "bbc", "soundbible"),
+    "wavtext5k": ("soundbible", "bigsoundbank"),
+}
+UNSTATED = re.compile(r"not retrieved|not published", re.IGNORECASE)
+LEFT_OUT = re.compile(r"not named|not in training|on a blacklist|its clips were removed|held out", re.IGNORECASE)
+
+
+@dataclass(frozen=True)
+class Training:
+    """What a card says of training: its corpora by their names there, and `touches`: benchmark -> how it is touched."""
+
+    names: tuple[str, ...]
+    touches: Mapping[str, str]
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """A status, and why."""
+
+    status: str
+    because: str
+
+
+def training_of(name: str) -> Training | None:
+    """The training corpora that the card of a checkpoint states: of the table, or in the folder of `dir:path`."""
+    if name in CHECKPOINTS:
+        row = CHECKPOINTS[name]
+        return Training(tuple(c.name for c in row.corpora), row.touches)
+    if name.startswith("dir:"):
+        card = Path(name.removeprefix("dir:")) / "README.md"
+        front = _front_matter(card.read_text(encoding="utf-8")) if card.is_file() else {}
+        names = [c.get("name") if isinstance(c, Mapping) else c for c in front.get("corpora") or ()]
+        if names:
+            return Training(tuple(map(str, names)), dict(front.get("touches") or {}))
+    return None
+
+
+def _front_matter(text: str) -> Mapping[str, Any]:
+    parts = text.split("---\n", 2)
+    front = yaml.safe_load(parts[1]) if len(parts) == 3 and not parts[0].strip() else None
+    return front if isinstance(front, Mapping) else {}
+
+
+def judge(corpus: str, training: Training | None) -> Verdict:
+    """The verdict on one corpus, as `Row.corpus` names it."""
+    if training is None:
+        return Verdict("unknown", "the checkpoint has no card that states its training corpora")
+    if corpus not in SPELT:
+        return Verdict("unknown", f"{corpus!r} is not in the table of corpora")
+    note = next((f"{k}: {v}" for k, v in training.touches.items() if _names(corpus, k)), "")
+    if _heard(corpus, training):
+        return Verdict("seen", note or next(f"trained on {name}" for name in training.names if _names(corpus, name)))
+    shared = sorted(_origins(corpus) & set().union(*(_origins(c) for c in SPELT if _heard(c, training))))
+    if shared:
+        return Verdict("same-source", f"training holds {', '.join(shared)}" + (f"; {note}" if note else ""))
+    vague = next((text for text in (note, *training.names) if UNSTATED.search(text)), "")
+    if vague:
+        return Verdict("unknown", f"the card says: {vague}")
+    return Verdict("unseen", note or "not among the training corpora of the card")
+
+
+def _heard(corpus: str, training: Training) -> bool:
+    """Is the corpus among the training corpora, or does a note on it say so, and not that it was left out?"""
+    if any(_names(corpus, name) for name in training.names):
+        return True
+    notes = [v for k, v in training.touches.items() if _names(corpus, k)]
+    return any(not LEFT_OUT.match(v) and not UNSTATED.search(v) for v in notes)
+
+
+def _names(corpus: str, text: str) -> bool:
+    return re.search(rf"(?<![A-Za-z0-9])(?:{SPELT[corpus]})(?![A-Za-z0-9])", text, re.IGNORECASE) is not None
+
+
+def _origins(corpus: str) -> set[str]:
+    return {corpus}.union(*map(_origins, SOURCES.get(corpus, ())))
+
+
+def contamination(corpora: Iterable[str], training: Training | None) -> dict[str, Any]:
+    """What stands in a result: {"status": the worst, "claim": its words, "corpora": {name: {"status", "because"}}}."""
+    verdicts = {name: judge(name, training) for name in sorted(set(corpora))}
+    worst = max((v.status for v in verdicts.values()), key=STATUSES.index, default="unknown")
+    found = {name: {"status": v.status, "because": v.because} for name, v in verdicts.items()}
+    return {"status": worst, "claim": CLAIMS[worst], "corpora": found}

@@ -1,0 +1,104 @@
+"""Keyword spotting per language: the words spoken, zero-shot by their text and from a few clips a word."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+
+from clara.data.manifest import Row
+from clara.errors import ClaraError, unknown
+from clara.eval.clips import Context, DataSpec
+from clara.eval.probe import draw_shots, prototypes, summary
+from clara.eval.zero_shot import figures
+from clara.text.prompts import languages as known_languages
+from clara.text.prompts import load_language, own_prompts
+
+
+@dataclass(frozen=True)
+class KeywordConfig:
+    """`words`: as many of a language's words, those with most training clips first (ties by the alphabet), of those
+    with `shots` training clips at least and a test clip. `shots`: clips a word for the prototypes, drawn anew for each
+    of `seeds`. `languages`: those spoken (empty: all that there are). `per_word`: test clips a word at most, the first
+    by name (null: all)."""
+
+    train: DataSpec
+    test: DataSpec
+    words: int = 50
+    shots: tuple[int, ...] = (1, 5, 10)
+    seeds: int = 10
+    languages: tuple[str, ...] = ()
+    per_word: int | None = 50
+
+
+def keywords(config: KeywordConfig, context: Context) -> dict[str, Any]:
+    """Evaluate each language by itself.
+
+    Returns:
+        {"clips", "spoken": {code: {"clips", "words", "zero_shot": {prompts, plain, calibrated}, "shots": {n: {accuracy,
+        accuracy_std, accuracy_95, uar, uar_std, runs}}}}, "mean": {"zero_shot": accuracy, "shots": {n: accuracy}}}: the
+        mean is over languages. A language without a file has its words alone for prompts.
+    """
+    train, test = _spoken(context.rows(config.train)), _spoken(context.rows(config.test))
+    for code in config.languages:
+        if code not in test:
+            raise unknown(f"spoken language of {config.test.corpus}", code, test)
+    out = {}
+    for code in config.languages or sorted(test):
+        words = choose_words(train.get(code, ()), test[code], config)
+        if len(words) > 1:
+            out[code] = _language(code, words, train[code], test[code], config, context)
+    if not out:
+        raise ClaraError(f"No language has two words with {max(config.shots, default=0)} training clips each.")
+    shots = {str(n): float(np.mean([v["shots"][str(n)]["accuracy"] for v in out.values()])) for n in config.shots}
+    mean = {"zero_shot": float(np.mean([v["zero_shot"]["plain"]["accuracy"] for v in out.values()])), "shots": shots}
+    return {"clips": sum(v["clips"] for v in out.values()), "spoken": out, "mean": mean}
+
+
+def _spoken(rows: Sequence[Row]) -> dict[str, list[Row]]:
+    out: dict[str, list[Row]] = {}
+    for row in rows:
+        if row.language and row.label and row.task == "word":
+            out.setdefault(row.language, []).append(row)
+    return out
+
+
+def choose_words(train: Sequence[Row], test: Sequence[Row], config: KeywordConfig) -> list[str]:
+    """The words of one language that are scored, sorted; see KeywordConfig."""
+    tested, count = {row.label for row in test}, Counter(row.label for row in train)
+    enough = [w for w, n in count.items() if w in tested and n >= max(config.shots, default=1)]
+    return sorted(sorted(enough, key=lambda w: (-count[w], w))[: config.words])
+
+
+def _language(
+    code: str, words: list[str], train: Sequence[Row], test: Sequence[Row], config: KeywordConfig, context: Context
+) -> dict[str, Any]:
+    rank, kept = Counter(), []
+    for row in sorted(test, key=lambda row: row.audio):
+        rank[row.label] += 1
+        if row.label in words and (config.per_word is None or rank[row.label] <= config.per_word):
+            kept.append(row)
+    truth_B, test_BD = np.array([words.index(row.label) for row in kept]), context.audio(kept)
+    templates = load_language(code).templates["word"] if code in known_languages() else ("{}",)
+    texts = own_prompts(words, templates)
+    score_BK = test_BD @ context.labels(texts).T
+    found: dict[str, Any] = {
+        "prompts": dict(zip(words, texts)),
+        "plain": figures(score_BK, truth_B, words, context.seed),
+        "calibrated": figures(score_BK - score_BK.mean(0), truth_B, words, context.seed),
+    }
+    pool = [row for row in train if row.label in words]
+    y_N, shots = np.array([words.index(row.label) for row in pool]), {}
+    for n in config.shots:
+        picks = [draw_shots(y_N, n, words, context.seed + i) for i in range(config.seeds)]
+        runs = []
+        for pick in picks:
+            x_ND = context.audio([pool[i] for i in pick])
+            near_BK = (test_BD - x_ND.mean(0)) @ prototypes(x_ND, torch.from_numpy(y_N[pick]), len(words)).T
+            runs.append(near_BK.argmax(1).numpy())
+        shots[str(n)] = summary(runs, truth_B, words, context.seed)
+    return {"clips": len(kept), "words": len(words), "zero_shot": found, "shots": shots}

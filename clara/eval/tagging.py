@@ -1,0 +1,57 @@
+"""Zero-shot tagging: clips with several classes (FSD50K, AudioSet), every class scored by its prompts; macro mAP."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from clara import metrics
+from clara.errors import ClaraError
+from clara.eval.clips import Context, DataSpec
+from clara.text.prompts import load_language, own_prompts
+
+SAMPLES = 100  # resamples of the interval; each takes as long as the figure
+
+
+@dataclass(frozen=True)
+class TaggingConfig:
+    """Clips whose `original.labels` hold their classes in the corpus' own English words; `templates` (empty: those of
+    our English sounds) turn a class into prompts, `{}` alone being the bare word."""
+
+    data: DataSpec
+    templates: tuple[str, ...] = ()
+
+
+def tagging(config: TaggingConfig, context: Context) -> dict[str, Any]:
+    """Score every class on every clip.
+
+    Returns:
+        {"clips", "labels": {class: clips}, "templates", "macro_map", "macro_map_95", "average_precision": {class: AP}};
+        macro mAP is the mean over the classes that occur.
+
+    Raises:
+        ClaraError: no clip has classes.
+    """
+    rows = [row for row in context.rows(config.data) if row.original.get("labels")]
+    if not rows:
+        raise ClaraError(f"No clip of {config.data.corpus} has classes in original.labels: this kind needs them.")
+    labels = sorted({label for row in rows for label in row.original["labels"]})
+    templates = list(config.templates or load_language("en").templates["sound"])
+    index = {label: i for i, label in enumerate(labels)}
+    relevant_BK = np.zeros((len(rows), len(labels)), bool)
+    for i, row in enumerate(rows):
+        relevant_BK[i, [index[label] for label in row.original["labels"]]] = True
+    score_BK = (context.audio(rows) @ context.labels(own_prompts(labels, templates)).T).double().numpy()
+    each = [metrics.average_precision(s, r) for s, r in zip(score_BK.T, relevant_BK.T)]
+    return {
+        "clips": len(rows),
+        "labels": dict(zip(labels, relevant_BK.sum(0).tolist())),
+        "templates": templates,
+        "macro_map": metrics.macro_map(score_BK, relevant_BK),
+        "macro_map_95": metrics.bootstrap_interval(
+            metrics.macro_map, score_BK, relevant_BK, seed=context.seed, samples=SAMPLES
+        ),
+        "average_precision": dict(zip(labels, each)),
+    }
