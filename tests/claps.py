@@ -2,35 +2,33 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 from typing import Any
 
 import torch
 from torch import nn
+from vocabularies import save_gpt2
 
 TEXTS = ["a dog barks", "the sound of heavy rain, and somebody who is very angry", "music"]
 
 
-def byte_pairs(folder: Path) -> Any:
-    """A byte-level tokenizer of RoBERTa's kind with about 300 tokens, saved in `folder`."""
-    from tokenizers import ByteLevelBPETokenizer
-    from transformers import RobertaTokenizerFast
-
-    folder.mkdir(parents=True, exist_ok=True)
-    backend = ByteLevelBPETokenizer()
-    special = ["<s>", "<pad>", "</s>", "<unk>", "<mask>"]
-    backend.train_from_iterator(TEXTS, vocab_size=300, min_frequency=1, special_tokens=special, show_progress=False)
-    backend.save_model(str(folder))
-    tokenizer = RobertaTokenizerFast.from_pretrained(str(folder))
-    tokenizer.save_pretrained(folder)
-    return tokenizer
+def save_roberta(folder: Path) -> Path:
+    """roberta-base's files with a few merges: <s> is 0, <pad> 1, </s> 2, <unk> 3, <mask> the last, as there."""
+    save_gpt2(folder)
+    tokens = json.loads((folder / "vocab.json").read_text(encoding="utf-8"))
+    tokens = ["<s>", "<pad>", "</s>", "<unk>", *(t for t in tokens if t != "<|endoftext|>"), "<mask>"]
+    (folder / "vocab.json").write_text(json.dumps({t: i for i, t in enumerate(tokens)}), encoding="utf-8")
+    (folder / "tokenizer_config.json").write_text(json.dumps({"tokenizer_class": "RobertaTokenizer"}))
+    (folder / "config.json").write_text(json.dumps({"model_type": "roberta"}))
+    return folder
 
 
 def shake(model: nn.Module) -> None:
     """Every parameter moved and every batch norm given statistics: what is zero or one at first would hide faults."""
     with torch.no_grad():
         for name, p in model.named_parameters():
-            if not name.startswith("logit_scale"):
+            if p.requires_grad and not name.startswith("logit_scale"):  # fixed filters stay as they are
                 p.add_((0.3 if "bias_table" in name else 0.05) * torch.randn_like(p))
         for module in model.modules():
             if isinstance(module, nn.modules.batchnorm._BatchNorm):
@@ -41,9 +39,9 @@ def shake(model: nn.Module) -> None:
 
 def save_clap(folder: Path, fused: bool = False, **text: Any) -> Path:
     """A ClapModel folder as `save_pretrained` of model and processor write it; `text` changes its text_config."""
-    from transformers import ClapConfig, ClapFeatureExtractor, ClapModel, ClapProcessor
+    from transformers import ClapConfig, ClapFeatureExtractor, ClapModel, ClapProcessor, RobertaTokenizer
 
-    tokenizer = byte_pairs(folder / "bpe")
+    tokenizer = RobertaTokenizer.from_pretrained(str(save_roberta(folder / "bpe")))
     audio = {"patch_embeds_hidden_size": 16, "depths": [2, 2], "num_attention_heads": [2, 4], "hidden_size": 32}
     words = {"vocab_size": len(tokenizer), "hidden_size": 32, "num_hidden_layers": 2, "num_attention_heads": 2}
     words |= {"intermediate_size": 48, "max_position_embeddings": 82, **text}

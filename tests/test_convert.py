@@ -117,6 +117,17 @@ def test_ways_with_long_audio(fused: Path, unfused: Path) -> None:
         zoo.embed_audio(pair, long="frist")
 
 
+def test_half_precision_is_near(unfused: Path) -> None:
+    exact, half = (clara.load(f"dir:{unfused}", device="cpu", precision=p) for p in ("float32", "bfloat16"))
+    clip = [(noise(3.3), RATE)]
+    for a, b in ((exact.embed_audio(clip), half.embed_audio(clip)), (exact.embed_text(TEXTS), half.embed_text(TEXTS))):
+        assert b.dtype == torch.float32
+        assert float((a * b).sum(1).min()) >= 0.999
+        assert not torch.equal(a, b)
+    with pytest.raises(ClaraError, match=r"Unknown precision 'bf16'"):
+        clara.load(f"dir:{unfused}", precision="bf16")
+
+
 def test_text_beyond_the_context_keeps_its_end_as_theirs_does(unfused: Path) -> None:
     from transformers import ClapModel, ClapProcessor
 

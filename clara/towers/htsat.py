@@ -98,17 +98,17 @@ class Attention(nn.Module):
         mask = shift_mask(side, window, shift) if shift else None
         self.register_buffer("mask", mask, persistent=False)
 
-    def bias(self) -> Tensor:
+    def bias(self, dtype: torch.dtype) -> Tensor:
         """What is added to the scores: (windows or 1, heads, w², w²)."""
-        table = self.relative_position_bias_table[self.pairs].view(self.tokens, self.tokens, self.heads)
-        bias = table.permute(2, 0, 1)[None]
-        return bias if self.mask is None else bias + self.mask.to(bias.dtype)
+        table_HP = self.relative_position_bias_table.T.to(dtype)
+        bias = table_HP.index_select(1, self.pairs).view(1, self.heads, self.tokens, self.tokens)
+        return bias if self.mask is None else bias + self.mask.to(dtype)
 
     def forward(self, x_BSC: Tensor) -> Tensor:
         b, _, width = x_BSC.shape
         qkv = self.qkv(x_BSC).view(b, self.windows, self.tokens, 3, self.heads, -1)
         q, k, v = qkv.permute(3, 0, 1, 4, 2, 5)  # each B, windows, heads, w², d
-        bias = self.bias().to(q.dtype).expand(self.windows, -1, -1, -1)
+        bias = self.bias(q.dtype).expand(self.windows, -1, -1, -1)
         out = [scaled_dot_product_attention(*clip, attn_mask=bias).transpose(1, 2) for clip in zip(q, k, v)]
         return self.proj(torch.stack(out).reshape(b, -1, width))
 

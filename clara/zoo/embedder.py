@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torch.nn.functional import normalize
 from tqdm import tqdm
 
@@ -24,29 +24,46 @@ from clara.zoo import catalog
 from clara.zoo.factory import Loaded, checkpoint_folder, load_checkpoint
 
 SHORT_TAIL_SECONDS = 1.0
+PRECISIONS = ("float32", "bfloat16")
 LONG = ("windows", "first", "center", "fusion")
 SORTED_BATCHES = 8  # windows are sorted by length within this many batches: bounded memory for audio of any length
 
 
-def load(name: str | Path, device: str | torch.device | None = None, long: str = "windows") -> Embedder:
+def load(
+    name: str | Path,
+    device: str | torch.device | None = None,
+    long: str = "windows",
+    precision: str = "float32",
+) -> Embedder:
     """Load a checkpoint by name ('arch.tag', 'hf:org/repo[@revision]', 'dir:path') on `device`, by default the best.
-    `long` is what `embed_audio` does with audio beyond the model's window unless it is told otherwise.
+    `long` is what `embed_audio` does with audio beyond the model's window unless it is told otherwise; `precision`,
+    'float32' or 'bfloat16', is that of the towers' matrices (vectors come in float32 from either).
 
     Raises:
         ClaraError: unknown name, an architecture without weights, a folder that is no checkpoint, no network.
     """
     folder = checkpoint_folder(catalog.parse_name(name))
-    return Embedder(load_checkpoint(folder, name=str(name)), device, long)
+    return Embedder(load_checkpoint(folder, name=str(name)), device, long, precision)
 
 
 class Embedder:
     """Audio and texts -> unit vectors (float32, on the CPU) of one space: `audio_BD @ text_UD.T` are cosines."""
 
-    def __init__(self, loaded: Loaded, device: str | torch.device | None = None, long: str = "windows") -> None:
-        self.device = _device(device)
+    def __init__(
+        self,
+        loaded: Loaded,
+        device: str | torch.device | None = None,
+        long: str = "windows",
+        precision: str = "float32",
+    ) -> None:
+        self.device, self.half = _device(device), _is_half(precision)
         self.name, self.sha256, self.tokenizer = loaded.name, loaded.sha256, loaded.tokenizer
         self.model = loaded.model.to(self.device).eval()
         self.long = self._check_long(long)
+        if self.half:  # once and for all: autocast would convert every matrix at every batch
+            for module in self.model.modules():
+                if type(module) is nn.Linear:
+                    module.to(torch.bfloat16)
 
     @property
     def config(self) -> ModelConfig:
@@ -118,7 +135,7 @@ class Embedder:
         if not texts:
             raise ClaraError("Got no texts: expected at least one.")
         parts = []
-        with _exact():
+        with self._exact():
             for i in range(0, len(texts), batch_size):
                 ids_BL, mask_BL = self.tokenizer(texts[i : i + batch_size])
                 parts.append(self.model.encode_text(ids_BL.to(self.device), mask_BL.to(self.device)).cpu())
@@ -146,6 +163,17 @@ class Embedder:
             wave = waveform.read(source, rate, start=start, seconds=None if long == "fusion" else window)
             yield row, start, 1.0, wave if long == "fusion" else wave[: round(window * rate)]
 
+    @contextmanager
+    def _exact(self) -> Iterator[None]:
+        """No gradients, and no TF32: with it a GPU's result would depend on the batch's size."""
+        before = torch.backends.cudnn.allow_tf32, torch.backends.cuda.matmul.allow_tf32
+        torch.backends.cudnn.allow_tf32 = torch.backends.cuda.matmul.allow_tf32 = False
+        try:
+            with torch.inference_mode(), torch.autocast(self.device.type, torch.bfloat16, enabled=self.half):
+                yield
+        finally:
+            torch.backends.cudnn.allow_tf32, torch.backends.cuda.matmul.allow_tf32 = before
+
     def _check_long(self, long: str) -> str:
         if long not in LONG:
             raise unknown("way with long audio", long, LONG)
@@ -157,7 +185,7 @@ class Embedder:
         """Waves -> (W, D) in order; batches hold waves of like length, so that little is padding."""
         order = sorted(range(len(waves)), key=lambda i: len(waves[i]))
         out_WD = torch.empty(len(waves), self.config.embed_dim)
-        with _exact():
+        with self._exact():
             for i in range(0, len(order), batch_size):
                 rows = order[i : i + batch_size]
                 wave_BT, len_B = pad_waves([torch.from_numpy(waves[r]) for r in rows])
@@ -187,18 +215,6 @@ def _is_array_pair(source: Any) -> bool:
     return isinstance(source, tuple) and len(source) == 2 and hasattr(source[0], "shape")
 
 
-@contextmanager
-def _exact() -> Iterator[None]:
-    """No gradients, and no TF32: with it a GPU's result would depend on the batch's size."""
-    before = torch.backends.cudnn.allow_tf32, torch.backends.cuda.matmul.allow_tf32
-    torch.backends.cudnn.allow_tf32 = torch.backends.cuda.matmul.allow_tf32 = False
-    try:
-        with torch.inference_mode():
-            yield
-    finally:
-        torch.backends.cudnn.allow_tf32, torch.backends.cuda.matmul.allow_tf32 = before
-
-
 def _device(device: str | torch.device | None) -> torch.device:
     if device is None:
         mps = torch.backends.mps.is_available()
@@ -209,6 +225,12 @@ def _device(device: str | torch.device | None) -> torch.device:
     except (RuntimeError, AssertionError) as e:
         raise ClaraError(f"Device {device!r} cannot be used here ({e}): expected cpu, cuda, cuda:N or mps.") from e
     return found
+
+
+def _is_half(precision: str) -> bool:
+    if precision not in PRECISIONS:
+        raise unknown("precision", precision, PRECISIONS)
+    return precision == "bfloat16"
 
 
 def _check_batch(batch_size: int) -> None:
