@@ -8,6 +8,7 @@ import pytest
 from clara.errors import ClaraError
 from clara.text.captions import (
     EXCLUDES,
+    VOCAL,
     Caption,
     CaptionConfig,
     Captioner,
@@ -99,6 +100,9 @@ def test_a_voice_is_not_what_its_opposite_is_and_may_be_the_rest() -> None:
     assert verdict({("voice", "fast")}, LOW_QUIET) == verdict({("voice", "trembling")}, LOW_QUIET) == 0
     assert verdict({("voice", "high")}, ANGRY_POLE) == 0  # never measured, or in the middle
     assert verdict({("voice", "high")}, DOG) == -1
+    sobbing = frozenset({("sound", "sobbing")})
+    assert verdict({("voice", "trembling")}, sobbing) == 0 and verdict({("emotion", "anger")}, sobbing) == -1
+    assert set(VOCAL) <= set(load_language("en").terms["sound"])
     terms = load_language("en").terms
     assert {k for task, groups in EXCLUDES.items() for g in groups for k in g} <= {*terms["voice"], *terms["speaker"]}
 

@@ -27,6 +27,10 @@ EXCLUDES = {
     "voice": (("high", "low"), ("loud", "quiet"), ("fast", "slow"), ("bright", "dark"), ("monotonous", "lively")),
     "speaker": (("male", "female"), ("child", "adult", "elderly")),
 }
+# Sounds that a voice makes: nobody measured whether it was high or loud.
+VOCAL = ("crying baby", "sneezing", "coughing", "laughing", "sighing", "throat clearing", "screaming", "whispering",
+         "singing", "humming", "gasping", "groaning", "shouting", "cheering", "crowd chatter", "choir", "sobbing",
+         "children playing")  # fmt: skip
 CHILD, ELDERLY = 13, 65  # years: younger than this, at least this
 COMMAS = {"zh": "、", "ja": "、", "ar": "، ", "fa": "، ", "ur": "، "}
 
@@ -275,7 +279,9 @@ def judge(
 
 def open_tasks(facts: frozenset[Fact]) -> frozenset[str]:
     """Tasks for which a clip is undecided where unlabelled: speech for every speech task, a clip with nothing but a
-    free text for all, labelled sounds for none."""
+    free text for all, labelled sounds for none, but those of a voice for what it is like."""
     if all(task == "text" for task, _ in facts):
         return SPEECH_TASKS | SOUND_TASKS
-    return SPEECH_TASKS if any(task in SPEECH_TASKS for task, _ in facts) else frozenset()
+    if any(task in SPEECH_TASKS for task, _ in facts):
+        return SPEECH_TASKS
+    return frozenset({"voice"}) if any(task == "sound" and key in VOCAL for task, key in facts) else frozenset()
