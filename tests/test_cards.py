@@ -19,6 +19,7 @@ FOREIGN = [n for n in catalog.list_pretrained() if n not in OWN]
 TASKS = {"emotion", "arousal", "sound", "music", "instrument", "word", "speech", "language", "speaker", "retrieval"}
 PARITY = {  # the families whose own code was run beside ours, and where
     "transformers": "test_convert.py",
+    "laion": "golden/make_laion.py",
     "msclap": "golden/make_msclap.py",
     "wavcaps": "golden/make_wavcaps.py",
     "clara": "golden/make_clara.py",
