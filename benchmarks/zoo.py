@@ -11,6 +11,7 @@ machine stretches less. Memory and cold start are measured in processes of their
 from __future__ import annotations
 
 import json
+import resource
 import statistics
 import subprocess
 import sys
@@ -148,6 +149,62 @@ def labels(folder: Path, texts: list[str], rounds: int, clock: str) -> None:
     compare(calls, exact, rounds, clock, len(texts))
 
 
+def save_laion(folder: Path) -> tuple[Any, Path]:
+    """laion_clap's own module with random weights of the published size, and the .pt it would load. What it fetches
+    from the hub when it is imported and built (tokenizers, roberta-base) is made here."""
+    import transformers
+
+    tokenizer = transformers.AutoTokenizer.from_pretrained(folder)
+    for kind in (transformers.BertTokenizer, transformers.RobertaTokenizer, transformers.BartTokenizer):
+        kind.from_pretrained = lambda *_, **__: tokenizer
+    text = transformers.RobertaConfig(vocab_size=50265, max_position_embeddings=514, type_vocab_size=1)
+    transformers.RobertaModel.from_pretrained = lambda *_, **__: transformers.RobertaModel(text)
+    sys.argv = sys.argv[:1]  # it reads the command line
+    from laion_clap import CLAP_Module
+
+    torch.manual_seed(0)
+    peer, file = CLAP_Module(enable_fusion=False, device="cpu").eval(), folder / "laion.pt"
+    torch.save({"state_dict": {f"module.{k}": v for k, v in peer.model.state_dict().items()}}, file)
+    return peer, file
+
+
+def laion(folder: Path, clips: int, rounds: int, clock: str, texts: list[str]) -> None:
+    """laion_clap's own file: arrays, files and labels."""
+    from clara.zoo.embedder import Embedder
+    from clara.zoo.factory import load_foreign
+
+    peer, file = save_laion(folder)
+    zoo = Embedder(load_foreign(file, "laion", tokenizer=str(folder)), "cpu")
+    rng = np.random.default_rng(0)
+    waves = np.round(rng.uniform(-3000, 3000, (clips, RATE * SECONDS))).astype(np.float32) / 32768
+    paths = [str(folder / f"laion{i}.flac") for i in range(clips)]
+    for path, wave in zip(paths, waves):
+        sf.write(path, wave, RATE)
+    own: list[Any] = [(wave, RATE) for wave in waves]
+    calls = {
+        "array, laion_clap": lambda: normalize(
+            peer.get_audio_embedding_from_data(torch.tensor(waves), use_tensor=True)
+        ),
+        "array, clara": lambda: zoo.embed_audio(own),
+        "FLAC file, laion_clap": lambda: normalize(peer.get_audio_embedding_from_filelist(paths, use_tensor=True)),
+        "FLAC file, clara": lambda: zoo.embed_audio(paths),
+    }
+    with torch.no_grad():
+        compare(
+            calls,
+            {"array, clara": "array, laion_clap", "FLAC file, clara": "FLAC file, laion_clap"},
+            rounds,
+            clock,
+            clips,
+        )
+        few = texts[:10]
+        both = {
+            "10 labels, laion_clap": lambda: normalize(peer.get_text_embedding(few, use_tensor=True)),
+            "10 labels, clara": lambda: zoo.embed_text(few),
+        }
+        compare(both, {"10 labels, clara": "10 labels, laion_clap"}, rounds, clock, len(few))
+
+
 CLARA = "import clara; zoo = clara.load('dir:{folder}', device='cpu')"
 THEIRS = (
     "from transformers import ClapModel, ClapProcessor; model = ClapModel.from_pretrained('{folder}').eval(); "
@@ -166,42 +223,81 @@ PEAK = (
 )
 
 
-def child(code: str) -> tuple[str, float]:
-    """What a fresh Python prints last, and its wall seconds."""
-    start = time.perf_counter()
+def child(code: str, clock: str) -> tuple[str, float]:
+    """What a fresh Python prints last, and the seconds it took: wall, or its own CPU's."""
+    before, start = resource.getrusage(resource.RUSAGE_CHILDREN), time.perf_counter()
     run = subprocess.run([sys.executable, "-W", "ignore", "-c", code], capture_output=True, text=True, check=True)
-    return run.stdout.strip().splitlines()[-1] if run.stdout.strip() else "", time.perf_counter() - start
+    after, wall = resource.getrusage(resource.RUSAGE_CHILDREN), time.perf_counter() - start
+    cpu = after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
+    return run.stdout.strip().rsplit("\n", 1)[-1], wall if clock == "wall" else cpu
 
 
-def memory(folder: Path, minutes: int, threads: int) -> None:
+def memory(folder: Path, minutes: int, threads: int, clock: str) -> None:
     """Peak resident memory of embedding one long file; that of loading alone beside it."""
     file, rng = folder / "long.flac", np.random.default_rng(0)
+    minute = rng.uniform(-0.01, 0.01, 60 * RATE).astype(np.float32)
     with sf.SoundFile(file, "w", RATE, 1) as out:
         for _ in range(minutes):
-            out.write(rng.uniform(-0.01, 0.01, 60 * RATE).astype(np.float32))
+            out.write(minute)
     cases = {"load, clara": CLARA, "load, transformers": THEIRS, **{f"{minutes} min, {k}": v for k, v in HOUR.items()}}
     for name, code in cases.items():
-        peak, seconds = child(PEAK.format(threads=threads, code=code.format(folder=folder, file=file)))
-        row = {"what": f"peak memory, {name}", "GiB": round(int(peak) / 2**20, 2), "wall_s": round(seconds, 1)}
+        peak, seconds = child(PEAK.format(threads=threads, code=code.format(folder=folder, file=file)), clock)
+        row = {"what": f"peak memory, {name}", "GiB": round(int(peak) / 2**20, 2), "s": round(seconds, 1)}
         print(json.dumps(row), flush=True)
 
 
-def cold(folder: Path, rounds: int) -> None:
-    """Wall seconds from the start of Python: the import alone, and import and load."""
+def cold(folder: Path, rounds: int, clock: str) -> None:
+    """Seconds from the start of Python: the list of checkpoints, and import and load."""
     cases = {
         "list of checkpoints, clara": "import clara; clara.list_pretrained()",
         "import and load, transformers": THEIRS.format(folder=folder),
         "import and load, clara": CLARA.format(folder=folder),
     }
-    times: dict[str, list[float]] = {name: [] for name in cases}
-    for i in range(rounds + 1):
-        for name, code in cases.items():
-            seconds = child(code)[1]
-            if i:  # the first fills the disk's cache
-                times[name].append(seconds)
+    for code in cases.values():
+        child(code, clock)  # the first fills the disk's cache
+    times = {name: [child(code, clock)[1] for _ in range(rounds)] for name, code in cases.items()}
     for name, values in times.items():
         spread = [round(min(values), 2), round(max(values), 2)]
         print(json.dumps({"what": name, "s": round(statistics.median(values), 2), "spread": spread}), flush=True)
+
+
+def profile(folder: Path, rounds: int, clock: str) -> None:
+    """What bounds the audio tower: its multiplications, the rate it does them at, and the rate of one large matrix
+    product, which nothing on this core exceeds; then where its time goes."""
+    from torch.profiler import ProfilerActivity, profile
+    from torch.utils.flop_counter import FlopCounterMode
+
+    zoo = clara.load(f"dir:{folder}", device="cpu")
+    x_BNF, mask_BN = zoo.model.front_end(torch.rand(2, RATE * SECONDS) - 0.5, torch.tensor([RATE * SECONDS] * 2))
+    for name, kind in (("float32", torch.float32), ("bf16", torch.bfloat16)):
+        a, flops = torch.rand(1024, 1024).to(kind), FlopCounterMode(display=False)
+
+        def tower(kind: torch.dtype = kind) -> Tensor:
+            with torch.inference_mode(), torch.autocast("cpu", kind, enabled=kind is torch.bfloat16):
+                return zoo.model.audio(x_BNF, mask_BN)
+
+        with flops:
+            tower()
+        rates = {}
+        for what, call, work in (
+            ("tower", tower, flops.get_total_flops()),
+            ("product", lambda a=a: a @ a, 2 * 1024**3),
+        ):
+            seconds = []
+            for _ in range(3 * rounds):
+                start = CLOCKS[clock]()
+                call()
+                seconds.append(CLOCKS[clock]() - start)
+            rates[what] = round(work / min(seconds) / 1e9, 1)
+        row = {"what": f"audio tower, {name}", "gflop_a_clip": round(flops.get_total_flops() / 2e9, 1)}
+        row |= {"gflop_s": rates["tower"], "gflop_s_of_one_product": rates["product"]}
+        print(json.dumps(row | {"of_what_is_possible": round(rates["tower"] / rates["product"], 2)}), flush=True)
+        with profile(activities=[ProfilerActivity.CPU]) as found:
+            tower()
+        events = sorted(found.key_averages(), key=lambda e: -e.self_cpu_time_total)[:8]
+        total = sum(e.self_cpu_time_total for e in found.key_averages())
+        shares = {e.key.removeprefix("aten::"): round(e.self_cpu_time_total / total, 3) for e in events}
+        print(json.dumps({"what": f"audio tower, {name}, share of time", **shares}), flush=True)
 
 
 def main(
@@ -210,23 +306,31 @@ def main(
     clips: Annotated[int, typer.Option(help="Ten-second clips a call.")] = 4,
     rounds: Annotated[int, typer.Option()] = 5,
     clock: Annotated[str, typer.Option(help="wall or cpu.")] = "wall",
-    minutes: Annotated[int, typer.Option(help="Length of the long file; 0 leaves memory out.")] = 60,
+    minutes: Annotated[int, typer.Option(help="Length of the long file.")] = 60,
+    parts: Annotated[
+        str, typer.Option(help="Which measurements; also laion, where laion_clap is installed.")
+    ] = "embed,profile,labels,cold,memory",
 ) -> None:
     """Measure and print."""
     torch.set_num_threads(threads)
     names = load_language("en").terms["sound"]
-    texts = [f"This is a sound of {name}." for name in list(names.values())[:LABELS]]
+    texts = [f"This is a sound of {term.names[0]}." for term in list(names.values())[:LABELS]]
     print(
         json.dumps({"size": size, "threads": threads, "clock": clock, "torch": torch.__version__, "labels": len(texts)})
     )
     with tempfile.TemporaryDirectory(prefix="zoo") as temporary:
         folder = Path(temporary)
         save_peer(folder, size, texts)
-        embedding(folder, clips, rounds, clock)
-        labels(folder, texts, rounds, clock)
-        cold(folder, max(1, rounds // 2))
-        if minutes:
-            memory(folder, minutes, threads)
+        measure: dict[str, Callable[[], None]] = {
+            "embed": lambda: embedding(folder, clips, rounds, clock),
+            "profile": lambda: profile(folder, rounds, clock),
+            "labels": lambda: labels(folder, texts, rounds, clock),
+            "laion": lambda: laion(folder, clips, rounds, clock, texts),
+            "cold": lambda: cold(folder, rounds, clock),
+            "memory": lambda: memory(folder, minutes, threads, clock),
+        }
+        for part in parts.split(","):
+            measure[part]()
 
 
 if __name__ == "__main__":
