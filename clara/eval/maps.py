@@ -1,0 +1,59 @@
+"""A map of embeddings in the plane: some clips of an evaluation kept with their labels, and their places."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import numpy as np
+
+from clara.errors import ClaraError, require, unknown
+from clara.eval.clips import Context, truth_of
+
+SAMPLE = 1500  # clips kept; more are only dots on dots
+METHODS = ("pca", "tsne")
+
+
+def write_sample(path: Path, context: Context, task: str | None) -> None:
+    """Keep the embeddings (float16) and labels of at most SAMPLE labelled clips of an evaluation, drawn by its seed.
+
+    Nothing is written where there is no task, or no clip with a label and an embedding.
+    """
+    rows = {row.audio: row for row in context.used} if task else {}
+    kept = [(row, label) for row in rows.values() if row.audio in context.made and (label := truth_of(row, task))]
+    if not kept:
+        return
+    pick = np.sort(np.random.default_rng(context.seed).permutation(len(kept))[:SAMPLE])
+    vectors = np.stack([context.made[kept[i][0].audio].numpy() for i in pick]).astype(np.float16)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    part = path.with_name(f"{path.name}.{os.getpid()}.tmp")
+    with part.open("wb") as file:
+        np.savez_compressed(file, vectors=vectors, labels=np.array([kept[i][1] for i in pick]))
+    part.replace(path)
+
+
+def read_sample(path: Path) -> tuple[np.ndarray, list[str]]:
+    """What `write_sample` kept: vectors_ND float32, their labels. ClaraError for another file."""
+    try:
+        with np.load(path, allow_pickle=False) as data:
+            return data["vectors"].astype(np.float32), [str(label) for label in data["labels"]]
+    except (OSError, ValueError, KeyError) as e:
+        raise ClaraError(f"{path} holds no embeddings of clara eval ({e}).") from e
+
+
+def places(vectors_ND: np.ndarray, method: str = "pca") -> np.ndarray:
+    """Places (N, 2) of embeddings: the two main components, or scikit-learn's t-SNE (needs `clara[dev]`)."""
+    if method not in METHODS:
+        raise unknown("map", method, METHODS)
+    centred = vectors_ND - vectors_ND.mean(0)
+    if method == "tsne" and len(centred) > 3:
+        manifold = require("sklearn.manifold", "dev")
+        perplexity = min(30.0, (len(centred) - 1) / 3)
+        return manifold.TSNE(perplexity=perplexity, init="pca", random_state=0).fit_transform(centred)
+    u, s, _ = np.linalg.svd(centred, full_matrices=False)
+    out = np.zeros((len(centred), 2))
+    count = min(2, len(s))
+    # the sign of a component is arbitrary: the largest entry is made positive, so that maps do not flip
+    flip = np.sign(u[np.abs(u[:, :count]).argmax(0), np.arange(count)])
+    out[:, :count] = u[:, :count] * s[:count] * flip
+    return out
