@@ -215,9 +215,7 @@ CLARA_RULES: tuple[Rule, ...] = (
         }
     ),
     Rename(r"audio_encoder\.latents", "audio.latents"),
-    *_block_rules(
-        r"audio_encoder\.cross_attend_blocks\.0", r"audio_encoder\.cross_attend_blocks\.1", "audio.cross"
-    ),
+    *_block_rules(r"audio_encoder\.cross_attend_blocks\.0", r"audio_encoder\.cross_attend_blocks\.1", "audio.cross"),
     *_block_rules(
         r"audio_encoder\.layers\.(?P<i>\d+)\.0", r"audio_encoder\.layers\.(?P<i>\d+)\.1", r"audio.layers.\g<i>"
     ),
