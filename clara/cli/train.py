@@ -1,4 +1,4 @@
-"""Verbs about training: train, align, finetune."""
+"""Verbs about training: train, align, finetune, average."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from typing import Annotated
 import typer
 
 from clara.cli.app import DEFAULT_MODEL, Model, Settings, app, recipe_path
+from clara.errors import ClaraError
 
 
 @app.command()
@@ -37,3 +38,20 @@ def finetune(
     from clara.train.finetune import finetune as run
 
     typer.echo(f"dir:{run(csv, model, out, settings)}")
+
+
+@app.command()
+def average(
+    models: Annotated[list[str], typer.Argument(help="Checkpoints of one training line; the last gives the rest.")],
+    out: Annotated[Path, typer.Option("--out", "-o", help="Folder of the result.")],
+    shares: Annotated[str | None, typer.Option(help='Of each, "0.3,0.7"; default: equal.')] = None,
+    part: Annotated[str, typer.Option(help="all, audio or text.")] = "all",
+) -> None:
+    """Average the weights of checkpoints."""
+    from clara.train.average import average as run
+
+    try:
+        given = [float(x) for x in shares.split(",")] if shares else [1 / len(models)] * len(models)
+    except ValueError as e:
+        raise ClaraError(f"--shares {shares!r}: expected numbers with commas between them, such as 0.3,0.7.") from e
+    typer.echo(f"dir:{run(models, given, out, part)}")
