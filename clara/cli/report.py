@@ -1,4 +1,4 @@
-"""Verbs about results: card."""
+"""Verbs about results: report, card."""
 
 from __future__ import annotations
 
@@ -8,6 +8,18 @@ from typing import Annotated
 import typer
 
 from clara.cli.app import app
+
+
+@app.command()
+def report(
+    results: Annotated[list[Path], typer.Argument(help="JSON files of clara eval.", show_default=False)],
+    out: Annotated[Path, typer.Option("--out", "-o", help="The page to write: .html or .md.")] = Path("report.html"),
+    method: Annotated[str, typer.Option("--map", help="Of embeddings: pca, or tsne (needs scikit-learn).")] = "pca",
+) -> None:
+    """One page of results: tables, differences between models, confusions, maps, examples, speed."""
+    from clara.eval.page import write_report
+
+    typer.echo(write_report(results, out, method))
 
 
 @app.command()

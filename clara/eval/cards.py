@@ -23,7 +23,15 @@ from clara.zoo.factory import CARD, load_checkpoint
 BY_TASK = {"emotion": "uar", "arousal": "uar"}  # what these tasks are judged by; others by the first of METRICS
 METRICS = ("macro_map", "mAP", "map", "accuracy", "uar", "R@1")
 NAMES = {"uar": "UAR", "macro_map": "mAP", "map": "mAP", "macro_f1": "macro-F1"}
-NO_FIGURES = ("config", "runs", "folds", "per_class_recall", "other_languages")
+NO_FIGURES = (
+    "config", "runs", "folds", "per", "groups", "per_class_recall", "duplicates", "ties", "speed", "data",
+    "contamination", "average_precision",
+)  # fmt: skip
+NOT_KEPT = (
+    "prompts", "confusion", "outcomes", "ranks", "hits", "captions_of_clips", "examples", "manifest", "templates",
+    "average_precision",
+)  # fmt: skip
+STATUS = r"^(?:unseen|same-source|unknown|seen)(?:: |$)"  # of clara.eval.contamination, before a card's own words
 MANY_LANGUAGES = 4
 LONG_LIST, LONG_TEXT, MANY_CLASSES = 50, 300, 12
 HEADING = "## Figures"
@@ -58,7 +66,7 @@ def fill_card(
     loaded = load_checkpoint(copy)
     kept, made = path.parent / "results" / name, {}
     for file in map(Path, results):
-        data = _read(file)
+        data = read_result(file)
         if data["checkpoint"]["sha256"] != loaded.sha256:
             raise ClaraError(
                 f"{file} is of weights {data['checkpoint']['sha256'][:12]}…, {name} has {loaded.sha256[:12]}…: "
@@ -71,7 +79,7 @@ def fill_card(
     for stem, data in made.items():
         _replace(kept / f"{stem}.json", json.dumps(data, ensure_ascii=False, separators=(",", ":")) + "\n")
     for file in sorted(kept.glob("*.json")):
-        if _read(file)["checkpoint"]["sha256"] != loaded.sha256:
+        if read_result(file)["checkpoint"]["sha256"] != loaded.sha256:
             file.unlink()
             log(f"removed {file.name}: other weights")
     text = path.read_text(encoding="utf-8")
@@ -87,7 +95,8 @@ def fill_card(
     return figures
 
 
-def _read(file: Path) -> dict[str, Any]:
+def read_result(file: Path) -> dict[str, Any]:
+    """A file written by clara eval. ClaraError for any other."""
     try:
         data = json.loads(file.read_text(encoding="utf-8"))
     except (OSError, ValueError) as e:
@@ -115,7 +124,7 @@ def slim(data: Mapping[str, Any], name: str) -> dict[str, Any]:
     for result in out["results"]:
         others = {c: r for c, r in result.get("languages", {}).items() if c != "en" and "plain" in r}
         if len(others) > MANY_LANGUAGES:
-            metric = _metric(result, next(iter(others.values()))["plain"])
+            metric = judged_by(result, next(iter(others.values()))["plain"])
             worst = min(others, key=lambda code: others[code]["plain"][metric])
             result["worst_language"] = {"language": worst, **others[worst]["plain"]}
     return out
@@ -123,7 +132,7 @@ def slim(data: Mapping[str, Any], name: str) -> dict[str, Any]:
 
 def _slim(x: Any) -> Any:
     if isinstance(x, dict):
-        kept = {k: _slim(v) for k, v in x.items() if k not in ("prompts", "confusion")}
+        kept = {k: _slim(v) for k, v in x.items() if k not in NOT_KEPT}
         return {k: v for k, v in kept.items() if v is not None and not _long(k, v)}
     if isinstance(x, list):
         return [_slim(v) for v in x]
@@ -141,7 +150,7 @@ def _long(key: str, x: Any) -> bool:
 def value_at(folder: Path, result: str) -> tuple[float, dict[str, Any], dict[str, Any], dict[str, Any]]:
     """The number at `RECIPE/EVALUATION/…/metric`, with the figures beside it, its evaluation and its file's data."""
     stem, name, *keys = result.split("/")
-    data = _read(folder / f"{stem}.json")
+    data = read_result(folder / f"{stem}.json")
     found: Any = {r["name"]: r for r in data["results"]}
     for key in (name, *keys):
         beside, found = found, found.get(key) if isinstance(found, dict) else None
@@ -175,23 +184,27 @@ def _evaluation(place: str) -> tuple[str, ...]:
 
 
 def _main_figures(file: Path) -> Iterator[str]:
-    for result in _read(file)["results"]:
-        for keys in _walk(result, result):
+    for result in read_result(file)["results"]:
+        for keys in main_places(result, result):
             yield "/".join((file.stem, result["name"], *keys))
 
 
-def _walk(result: Mapping[str, Any], node: Mapping[str, Any], keys: tuple[str, ...] = ()) -> Iterator[tuple[str, ...]]:
+def main_places(
+    result: Mapping[str, Any], node: Mapping[str, Any], keys: tuple[str, ...] = ()
+) -> Iterator[tuple[str, ...]]:
     """Places of a result's main figures: where a table of figures stands, the one metric it is judged by."""
-    if metric := _metric(result, node):
+    if metric := judged_by(result, node):
         yield (*keys, metric)
     for key, value in node.items():
-        if key == "languages" and isinstance(value, dict) and len(value) > MANY_LANGUAGES:
+        if key in ("languages", "spoken") and isinstance(value, dict) and len(value) > MANY_LANGUAGES:
             value = {code: v for code, v in value.items() if code == "en"}
-        if isinstance(value, dict) and (key not in NO_FIGURES or key == "other_languages"):
-            yield from _walk(result, value, (*keys, key))
+        published = key == "calibrated" and "prompt_sets" in keys
+        if isinstance(value, dict) and key not in NO_FIGURES and not published:
+            yield from main_places(result, value, (*keys, key))
 
 
-def _metric(result: Mapping[str, Any], node: Mapping[str, Any]) -> str | None:
+def judged_by(result: Mapping[str, Any], node: Mapping[str, Any]) -> str | None:
+    """The metric that stands for a table of figures, None where `node` is none."""
     wanted = BY_TASK.get(result.get("config", {}).get("task", ""))
     names = (wanted, *METRICS) if wanted else METRICS
     return next((m for m in names if isinstance(node.get(m), int | float)), None)
@@ -202,16 +215,15 @@ def _figure(folder: Path, place: str, old: Mapping[str, Any], training: str | No
     *path, metric = place.split("/")[1:]
     spread = beside.get(f"{metric}_95")
     code = beside.get("language")
-    contamination = evaluation.get("contamination")
-    if isinstance(contamination, dict):
-        contamination = contamination.get("status") or contamination.get("training")
+    status = evaluation.get("contamination", {}).get("status", "")
+    words = re.sub(STATUS, "", old.get("training") or training or "")
     return {
         "what": old.get("what") or ", ".join(path),
         "metric": NAMES.get(metric, metric) + (f" ({code})" if isinstance(code, str) else ""),
         "value": round(value, 3),
         "interval": "[{:.3f}, {:.3f}]".format(*spread) if spread else "not computed",
         "chance": _chance(evaluation, metric),
-        "training": contamination or old.get("training") or training or "not stated",
+        "training": ": ".join(filter(None, (status, words))) or "not stated",
         "checkpoint": data["checkpoint"]["name"],
         "command": data["command"],
         "result": place,
