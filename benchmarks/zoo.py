@@ -263,7 +263,7 @@ def cold(folder: Path, rounds: int, clock: str) -> None:
 
 def profile(folder: Path, rounds: int, clock: str) -> None:
     """What bounds the audio tower: its multiplications, the rate it does them at, and the rate of one large matrix
-    product, which nothing on this core exceeds; then where its time goes."""
+    product, about the pace that this core can keep; then where its time goes."""
     from torch.profiler import ProfilerActivity, profile
     from torch.utils.flop_counter import FlopCounterMode
 
