@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
-from typing import Any
 
 import torch
 from torch import nn
@@ -37,17 +36,21 @@ def shake(model: nn.Module) -> None:
                 module.running_var.copy_(level**2 * (torch.rand_like(module.running_var) + 0.5))
 
 
-def save_clap(folder: Path, fused: bool = False, **text: Any) -> Path:
-    """A ClapModel folder as `save_pretrained` of model and processor write it; `text` changes its text_config."""
+def save_clap(folder: Path, fused: bool = False, full: bool = False) -> Path:
+    """A ClapModel folder as `save_pretrained` of model and processor write it; `full`: as large as the published."""
     from transformers import ClapConfig, ClapFeatureExtractor, ClapModel, ClapProcessor, RobertaTokenizer
 
     tokenizer = RobertaTokenizer.from_pretrained(str(save_roberta(folder / "bpe")))
     audio = {"patch_embeds_hidden_size": 16, "depths": [2, 2], "num_attention_heads": [2, 4], "hidden_size": 32}
-    words = {"vocab_size": len(tokenizer), "hidden_size": 32, "num_hidden_layers": 2, "num_attention_heads": 2}
-    words |= {"intermediate_size": 48, "max_position_embeddings": 82, **text}
+    words = {"hidden_size": 32, "num_hidden_layers": 2, "num_attention_heads": 2, "intermediate_size": 48}
+    words |= {"max_position_embeddings": 82}
+    audio, words = ({}, {}) if full else (audio, words)
     audio |= {"enable_fusion": fused, "fusion_type": "aff_2d" if fused else None}
+    config = ClapConfig(
+        text_config={"vocab_size": len(tokenizer), **words}, audio_config=audio, projection_dim=512 if full else 24
+    )
     torch.manual_seed(0)
-    model = ClapModel(ClapConfig(text_config=words, audio_config=audio, projection_dim=24)).eval()
+    model = ClapModel(config).eval()
     shake(model)
     model.save_pretrained(folder)
     extractor = ClapFeatureExtractor(frequency_min=50, truncation="fusion" if fused else "rand_trunc")

@@ -88,6 +88,16 @@ def test_a_folder_of_transformers_loads_and_gives_its_vectors(
     assert sorted(folder.rglob("*")) == before
 
 
+@pytest.mark.peers
+@pytest.mark.parametrize("kind", ["unfused", "fused"])
+def test_transformers_at_full_size(kind: str, tmp_path: Path, monkeypatch: Any) -> None:
+    folder = save_clap(tmp_path / "clap", fused=kind == "fused", full=True)
+    zoo = clara.load(f"dir:{folder}", device="cpu", long="fusion" if kind == "fused" else "windows")
+    waves = [noise(s) for s in (10.0, 3.3, *([14.0] if kind == "fused" else []))]
+    assert_same(zoo.embed_audio([(wave, RATE) for wave in waves]), transformers_audio(folder, waves, monkeypatch))
+    assert_same(zoo.embed_text(TEXTS), transformers_text(folder, TEXTS))
+
+
 def test_long_clips_of_a_fused_folder(fused: Path, monkeypatch: Any) -> None:
     model = load_checkpoint(fused).model
     waves = [noise(s) for s in (10.005, 17.0, 2.0)]

@@ -107,10 +107,22 @@ class Attention(nn.Module):
     def forward(self, x_BSC: Tensor) -> Tensor:
         b, _, width = x_BSC.shape
         qkv = self.qkv(x_BSC).view(b, self.windows, self.tokens, 3, self.heads, -1)
-        q, k, v = qkv.permute(3, 0, 1, 4, 2, 5)  # each B, windows, heads, w², d
-        bias = self.bias(q.dtype).expand(self.windows, -1, -1, -1)
-        out = [scaled_dot_product_attention(*clip, attn_mask=bias).transpose(1, 2) for clip in zip(q, k, v)]
-        return self.proj(torch.stack(out).reshape(b, -1, width))
+        bias = self.bias(qkv.dtype).expand(self.windows, -1, -1, -1)
+        attend = clip_by_clip if x_BSC.device.type == "cpu" else at_once
+        return self.proj(attend(*qkv.permute(3, 0, 1, 4, 2, 5), bias).reshape(b, -1, width))
+
+
+def clip_by_clip(q: Tensor, k: Tensor, v: Tensor, bias: Tensor) -> Tensor:
+    """Attention of queries, keys and values (B, windows, heads, w², d) with `bias` (windows, heads, w², w²) added ->
+    (B, windows, w², heads, d). Copies nothing."""
+    return torch.stack([scaled_dot_product_attention(*x, attn_mask=bias).transpose(1, 2) for x in zip(q, k, v)])
+
+
+def at_once(q: Tensor, k: Tensor, v: Tensor, bias: Tensor) -> Tensor:
+    """The same by one kernel for the batch, windows beside heads: for devices on which every call costs."""
+    bias = bias.flatten(0, 1)[None].expand(len(q), -1, -1, -1)
+    out = scaled_dot_product_attention(*(x.flatten(1, 2) for x in (q, k, v)), attn_mask=bias)
+    return out.unflatten(1, q.shape[1:3]).transpose(2, 3)
 
 
 class MLP(nn.Module):
@@ -226,14 +238,15 @@ class PatchEmbed(nn.Module):
 def bicubic(source: int, target: int) -> tuple[Tensor, Tensor]:
     """Taps of bicubic interpolation with aligned corners (Keys 1981, a = -0.75, as torch): index and weight (target,
     4). Its operator in torch is missing on some devices and in ONNX; four gathers are everywhere."""
-    at = torch.arange(target, dtype=torch.float64) * (source - 1) / max(target - 1, 1)
+    # in float32 as torch does it: where a sample lies is rounded there by 1e-4 of a frame, and the weights know it so
+    at = torch.arange(target, dtype=torch.float32) * torch.tensor((source - 1) / max(target - 1, 1))
     base, a = at.floor(), -0.75
-    near = (at - base)[:, None] + torch.tensor([1.0, 0.0, -1.0, -2.0], dtype=torch.float64)
+    near = (at - base)[:, None] + torch.tensor([1.0, 0.0, -1.0, -2.0])
     d = near.abs()
     inner = ((a + 2) * d - (a + 3)) * d * d + 1
     outer = ((a * d - 5 * a) * d + 8 * a) * d - 4 * a
     index = base[:, None].long() + torch.tensor([-1, 0, 1, 2])
-    return index.clamp(0, source - 1), torch.where(d <= 1, inner, outer).float()
+    return index.clamp(0, source - 1), torch.where(d <= 1, inner, outer)
 
 
 @AUDIO_TOWERS.register("htsat", HTSATConfig)

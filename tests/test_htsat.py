@@ -1,0 +1,97 @@
+"""HTSAT's parts; its parity with the peers' own code is in test_convert.py, test_laion.py and test_msclap.py."""
+
+from __future__ import annotations
+
+import dataclasses
+from typing import Any
+
+import pytest
+import torch
+from torch.nn.functional import interpolate
+
+from clara.errors import ClaraError
+from clara.towers.htsat import HTSAT, HTSATConfig, at_once, bicubic, clip_by_clip, merge_order, window_order
+
+TINY = HTSATConfig(bins=16, window_frames=101, image=64, width=8, depths=(2, 2), heads=(1, 2), window=4, fusion=True)
+EXACT = {"rtol": 0.0, "atol": 1e-5}
+
+
+@pytest.fixture(scope="module")
+def tower() -> HTSAT:
+    torch.manual_seed(0)
+    tower = HTSAT(TINY).eval()
+    with torch.no_grad():
+        for p in tower.parameters():
+            p.add_(0.1 * torch.randn_like(p))
+    return tower
+
+
+@pytest.mark.parametrize(("source", "target"), [(1001, 1024), (101, 256), (7, 7), (2, 9)])
+def test_resizing_is_torchs_bicubic_with_aligned_corners(source: int, target: int) -> None:
+    x_N = torch.randn(source)
+    index, weight = bicubic(source, target)
+    expected = interpolate(x_N[None, None, :, None], (target, 1), mode="bicubic", align_corners=True)
+    torch.testing.assert_close((x_N[index] * weight).sum(1), expected.flatten(), **EXACT)
+
+
+def test_orders_are_permutations_that_shift_and_merge() -> None:
+    assert window_order(4, 2).tolist()[:4] == [0, 1, 4, 5]
+    assert window_order(4, 2, 1).tolist()[:4] == [5, 6, 9, 10]
+    plain = window_order(8, 4)
+    merged = plain[merge_order(8, 4, 2)].view(16, 4)  # row-major places of the quadruples
+    assert merged[0].tolist() == [0, 8, 1, 9]
+    assert merged.flatten().sort().values.tolist() == list(range(64))
+    assert (merged[:, 0] // 16 * 4 + merged[:, 0] % 8 // 2).tolist() == window_order(4, 2).tolist()
+
+
+def test_attention_at_once_is_attention_clip_by_clip() -> None:
+    q, k, v = torch.randn(3, 2, 4, 3, 16, 8)
+    bias = torch.randn(4, 3, 16, 16)
+    torch.testing.assert_close(at_once(q, k, v, bias), clip_by_clip(q, k, v, bias), **EXACT)
+
+
+@torch.no_grad()
+def test_frames_come_in_time_and_their_mean_is_the_clip(tower: HTSAT) -> None:
+    x_BNF, mask_BN = torch.randn(2, 101, 16), torch.ones(2, 101, dtype=torch.bool)
+    frames_BNW = tower(x_BNF, mask_BN, pool=False)
+    assert frames_BNW.shape == (2, 32, 16)
+    torch.testing.assert_close(frames_BNW.mean(1), tower(x_BNF, mask_BN), **EXACT)
+    late = x_BNF.clone()
+    late[:, 75:] += 3.0  # the last stretch of the folded clip
+    change = (tower(late, mask_BN, pool=False) - frames_BNW).abs().mean((0, 2))
+    assert change[24:].mean() > 2 * change[:16].mean()
+
+
+@torch.no_grad()
+def test_fusion_is_for_long_clips_alone(tower: HTSAT) -> None:
+    x_BNF, mask_BN = torch.randn(3, 404, 16), torch.ones(3, 404, dtype=torch.bool)
+    mask_BN[1, 101:] = False
+    a_BW = tower(x_BNF, mask_BN)
+    for i in (0, 2):
+        torch.testing.assert_close(tower(x_BNF[i : i + 1], mask_BN[i : i + 1])[0], a_BW[i], **EXACT)
+    torch.testing.assert_close(tower(x_BNF[1:2, :101], mask_BN[1:2, :101])[0], a_BW[1], **EXACT)
+    whole = tower(x_BNF[:1, :101], mask_BN[:1, :101])
+    assert (whole - a_BW[:1]).abs().max() > 1e-3
+    assert tower.frame_mask(mask_BN).all()
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"image": 60}, "does not divide"),
+        ({"bins": 24}, "does not divide"),
+        ({"window": 5}, "does not divide"),
+        ({"heads": (1,)}, "equally long"),
+        ({"window_frames": 300}, "window_frames=300, at most 256"),
+    ],
+)
+def test_sizes_that_do_not_fit_are_refused(change: dict[str, Any], message: str) -> None:
+    with pytest.raises(ClaraError, match=message):
+        HTSAT(dataclasses.replace(TINY, **change))
+
+
+def test_other_shapes_are_refused(tower: HTSAT) -> None:
+    with pytest.raises(ClaraError, match="17 bins, the htsat tower was built for 16"):
+        tower(torch.randn(1, 101, 17), torch.ones(1, 101, dtype=torch.bool))
+    with pytest.raises(ClaraError, match="203 frames, the tower's window is 101"):
+        tower(torch.randn(1, 203, 16), torch.ones(1, 203, dtype=torch.bool))
