@@ -116,6 +116,8 @@ def test_a_caption_is_the_likeliest_token_after_token(coca: CocaConfig) -> None:
     for mine, theirs in zip(ids.tolist(), slow.tolist(), strict=True):
         length = mine.index(end) + 1 if end in mine else len(mine)
         assert mine[:length] == theirs[:length] and length > coca.shortest + 1
+    first = int(ids[0, 1])  # were it the end mark, the caption could not be over yet
+    assert first not in decode(loaded.model, pixels[:1], (start, first), coca)[0, 1 : coca.shortest + 1].tolist()
     assert caption(loaded, pictures, coca) == [caption(loaded, [p], coca)[0] for p in pictures]
 
 
