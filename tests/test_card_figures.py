@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from pathlib import Path
 
 import pytest
@@ -138,3 +139,23 @@ def test_what_is_no_result_is_refused(sha256: str, tmp_path: Path) -> None:
         cards.fill_card(NAME, twice)
     with pytest.raises(ClaraError, match="Unknown checkpoint"):
         cards.fill_card("clara-smal.tiny", [])
+
+
+@pytest.mark.parametrize("name", OWN)
+def test_every_figure_of_a_card_has_its_result(name: str) -> None:
+    row, folder = catalog.checkpoint(name), CARDS / "results" / name
+    assert row.figures
+    for figure in row.figures:
+        value, beside, _, data = cards.value_at(folder, figure["result"])
+        metric = figure["result"].rsplit("/", 1)[1]
+        assert figure["value"] == round(value, 3), figure["result"]
+        assert data["checkpoint"] == {"name": name, "sha256": row.sha256}
+        assert figure["checkpoint"] == name and figure["command"] == data["command"]
+        spread = re.findall(r"[\d.]+", figure["interval"])
+        assert [f"{x:.3f}" for x in beside.get(f"{metric}_95", ())] == spread
+    body = catalog.card(name)[1]
+    table = body.split(cards.TABLE_HEAD)[1].split("\n\n")[0].strip().splitlines()[1:]
+    assert table == [cards._line(f) for f in row.figures]
+    for file in folder.glob("*.json"):
+        text = file.read_text(encoding="utf-8")
+        assert len(text) < 200_000 and not re.search(r'"/|[ =]/\w+/', text), f"{file.name} is long, or names a folder"
