@@ -146,7 +146,13 @@ def _is_part(row: Row, name: str) -> bool:
     key, equals, value = name.partition("=")
     if not equals:
         return name in ("all", row.split)
-    return str(getattr(row, key) if key in FIELDS else row.original.get(key)) == value
+    return told(row, key) == value
+
+
+def told(row: Row, name: str) -> str | None:
+    """What a row says of a thing, as text: a field of its own, or of `original`."""
+    value = getattr(row, name) if name in FIELDS else row.original.get(name)
+    return None if value is None else str(value)
 
 
 def _unheard(module: ModuleType, rows: Sequence[Row]) -> Iterator[str]:
@@ -195,17 +201,16 @@ def layout_of(folder: Path) -> str:
 def find_corpus(corpus: str, data: Path, folder: str = ".", near: Path | str | None = None) -> Found | None:
     """The clips of a corpus below `data`, or None where it is not at hand.
 
-    Looked for as `data/folder`, then a folder of `data`, or `data` itself, that is called like the corpus (case and
-    punctuation aside); or `data` is a folder of shards. Whether the clips lie there as published, packed or in shards
+    Looked for as `data/folder`, then a folder of `data`, or `data` itself, of that name but for case and punctuation;
+    or `data` is a folder of shards. Whether the clips lie there as published, packed or in shards
     is seen, not asked.
     """
     name = load_corpus(corpus, near).INFO.name
-    last = Path(folder).name or name
-    wanted = {name, last} if name != "packed" else {last}
+    wanted = Path(folder).name or name  # a folder of another name than the corpus' is another part of it
     if layout_of(data) == "shards" and not (folder != "." and (data / folder).exists()):
-        rows = list(shard_rows(data, None if folder == "." and name == "packed" else wanted))
+        rows = list(shard_rows(data, None if wanted == "packed" else [wanted]))
         return Found(rows, [], data, "shards") if rows else None
-    place = _place(data, folder, {_plain(w) for w in wanted})
+    place = _place(data, folder, _plain(wanted))
     if place is None:
         return None
     layout = layout_of(place)
@@ -227,11 +232,11 @@ def _plain(name: str) -> str:
     return re.sub(r"[^a-z0-9]", "", name.lower())
 
 
-def _place(data: Path, folder: str, wanted: set[str]) -> Path | None:
+def _place(data: Path, folder: str, wanted: str) -> Path | None:
     if (data / folder).exists():
         return data / folder
     near = [p for p in sorted(data.iterdir()) if p.is_dir()] if data.is_dir() else []
-    return next((p for p in (*near, data.absolute()) if _plain(p.name) in wanted and p.exists()), None)
+    return next((p for p in (*near, data.absolute()) if _plain(p.name) == wanted and p.exists()), None)
 
 
 def shard_rows(folder: str | Path, corpora: Iterable[str] | None = None) -> Iterator[Row]:

@@ -2,21 +2,26 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Protocol
+from typing import Any, Protocol
 
 import torch
 from torch import Tensor
 from torch.nn.functional import normalize
 
-from clara.data.manifest import Row, rows_from_corpus, split_audio
-from clara.data.shards import read_member
+from clara.data.corpora import find_corpus, told
+from clara.data.manifest import Row, load_corpus
 from clara.errors import ClaraError, unknown
+from clara.eval.embeddings import SERIAL, Spent, Supply, embed_clips, source
 from clara.text.prompts import TASKS, languages
 
-EMBED_CHUNK = 256  # encoded clips held in memory at a time
+__all__ = ["AudioTextEmbedder", "Context", "DataSpec", "NotAtHand", "labelled", "language_codes", "source", "truth_of"]
+
+
+class NotAtHand(ClaraError):
+    """The corpus of an evaluation, or the part of it that is asked for, is not below the data folder."""
 
 
 class AudioTextEmbedder(Protocol):
@@ -35,12 +40,14 @@ class AudioTextEmbedder(Protocol):
 @dataclass(frozen=True)
 class DataSpec:
     """Which clips: a corpus plug-in (name or file), its folder below the data folder, and the splits and speakers to
-    keep (empty: all)."""
+    keep (empty: all); `where`: values of other fields, or of `original`, that they must have. Whether the corpus lies
+    there as published, packed or in shards is seen."""
 
     corpus: str
     folder: str = "."
     splits: tuple[str, ...] = ()
     speakers: tuple[str, ...] = ()
+    where: dict[str, str] = field(default_factory=dict)
 
 
 class Context:
@@ -48,10 +55,13 @@ class Context:
 
     Args:
         zoo: the checkpoint.
-        data: folder that holds the corpora's folders.
+        data: folder that holds the corpora's folders, or one of these, or a folder of shards.
         near: the recipe file; corpus plug-ins are looked for beside it first.
         seed: of everything drawn (few-shot clips, composed clips, bootstrap).
-        batch_size: clips a forward pass.
+        supply: how clips become embeddings: batch size, threads, cache, processes.
+
+    `made` holds the embeddings by `Row.audio`; `used` lists the rows asked for, `found` how they lay there, `missing`
+    the rows that tables name without a file, and `spent` what embedding took: `fresh` empties these four.
     """
 
     def __init__(
@@ -60,33 +70,60 @@ class Context:
         data: Path | str = ".",
         near: Path | str | None = None,
         seed: int = 0,
-        batch_size: int = 16,
+        supply: Supply = SERIAL,
     ) -> None:
-        self.zoo, self.data, self.near, self.seed, self.batch_size = zoo, Path(data), near, seed, batch_size
-        self._audio: dict[str, Tensor] = {}
+        self.zoo, self.data, self.near, self.seed, self.supply = zoo, Path(data), near, seed, supply
+        self.used: list[Row] = []
+        self.spent = Spent()
+        self.made: dict[str, Tensor] = {}
         self._text: dict[str, Tensor] = {}
+        self.found: list[dict[str, Any]] = []
+        self.missing: list[Row] = []
+
+    def fresh(self) -> None:
+        """Forget what was asked for and spent, not the embeddings: another evaluation begins."""
+        self.used, self.found, self.missing, self.spent = [], [], [], Spent()
 
     def rows(self, spec: DataSpec) -> list[Row]:
-        """The rows a DataSpec names. ClaraError when a split or speaker has none."""
-        rows = list(rows_from_corpus(spec.corpus, self.data / spec.folder, self.near))
-        for field, wanted in (("split", spec.splits), ("speaker", spec.speakers)):
-            found = {getattr(row, field) for row in rows}
-            for name in wanted:
-                if name not in found:
-                    raise unknown(f"{field} in {spec.folder}", name, [f for f in found if f])
-            rows = [row for row in rows if not wanted or getattr(row, field) in wanted]
+        """The rows a DataSpec names; those that its tables name too, but that have no file, are added to `missing`.
+
+        Raises:
+            NotAtHand: no such corpus, split or speaker below the data folder.
+        """
+        found = find_corpus(spec.corpus, self.data, spec.folder, self.near)
+        if found is None:
+            info = load_corpus(spec.corpus, self.near).INFO
+            raise NotAtHand(f"{info.name} is not at hand below {self.data} (as {spec.folder}; {info.source_url})")
+        rows, missing = found.rows, found.missing
+        chosen = {"split": spec.splits, "speaker": spec.speakers} | {k: (v,) for k, v in spec.where.items()}
+        for name, wanted in chosen.items():
+            known = {told(row, name) for row in (*rows, *missing)}
+            for value in wanted:
+                if value not in known:
+                    raise NotAtHand(str(unknown(f"{name} in {spec.folder}", value, [k for k in known if k])))
+            rows = [row for row in rows if not wanted or told(row, name) in wanted]
+            missing = [row for row in missing if not wanted or told(row, name) in wanted]
         if not rows:
-            raise ClaraError(f"{spec}: no clip is left.")
+            raise NotAtHand(f"{spec.corpus}: none of its {len(missing)} clips is below {found.folder}")
+        self.missing += missing
+        self.used += rows
+        self.found.append(
+            {
+                "corpora": sorted({row.corpus for row in rows}),
+                "layout": found.layout,
+                "clips": len(rows),
+                "missing": len(missing),
+            }
+        )
         return rows
 
     def audio(self, rows: Sequence[Row]) -> Tensor:
         """Embeddings (B, D) of the rows' audio."""
-        todo = list(dict.fromkeys(row.audio for row in rows if row.audio not in self._audio))
-        for i in range(0, len(todo), EMBED_CHUNK):
-            names = todo[i : i + EMBED_CHUNK]
-            vectors = self.zoo.embed_audio([source(name) for name in names], batch_size=self.batch_size)
-            self._audio.update(zip(names, vectors))
-        return torch.stack([self._audio[row.audio] for row in rows])
+        todo = list(dict.fromkeys(row.audio for row in rows if row.audio not in self.made))
+        if todo:
+            of = f"{self.zoo.sha256} {getattr(self.zoo, 'long', '')}"  # the way with long audio changes the vectors
+            self.made.update(embed_clips(self.zoo.embed_audio, todo, self.supply, of, self.spent))
+        return torch.stack([self.made[row.audio] for row in rows])
 
     def text(self, texts: Iterable[str]) -> Tensor:
         """Embeddings (B, D) of texts; equal texts have equal embeddings to the last bit."""
@@ -101,12 +138,6 @@ class Context:
         return normalize(torch.stack([self.text(texts).mean(0) for texts in prompts]), dim=-1)
 
 
-def source(audio: str) -> str | bytes:
-    """What the embedder reads for `Row.audio`: the path, or the bytes of a tar's member."""
-    path, member = split_audio(audio)
-    return path if member is None else read_member(path, member)
-
-
 def truth_of(row: Row, task: str) -> str | None:
     """The row's label under a task, None where the corpus does not state one."""
     if task not in TASKS:
@@ -118,9 +149,19 @@ def truth_of(row: Row, task: str) -> str | None:
     return row.label if row.task == task else None
 
 
-def labelled(rows: Sequence[Row], task: str) -> tuple[list[Row], list[str]]:
-    """The rows that have a label under `task`, and these labels. ClaraError when none has."""
-    pairs = [(row, label) for row in rows if (label := truth_of(row, task))]
+def labelled(rows: Sequence[Row], task: str, merge: Mapping[str, str] | None = None) -> tuple[list[Row], list[str]]:
+    """The rows that have a label under `task`, and these labels; ClaraError when none has.
+
+    Args:
+        merge: published word -> key, for emotions that have none of their own (`original.emotion`), or to fold two.
+    """
+    merge, pairs = merge or {}, []
+    for row in rows:
+        label = truth_of(row, task)
+        if label is None and task == "emotion" and row.original.get("emotion") in merge:
+            label = row.original["emotion"]
+        if label:
+            pairs.append((row, merge.get(label, label)))
     if not pairs:
         raise ClaraError(f"None of {len(rows)} clips ({rows[0].corpus} …) has a label for the task {task!r}.")
     return [row for row, _ in pairs], [label for _, label in pairs]

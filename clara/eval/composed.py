@@ -16,7 +16,8 @@ import torch
 
 from clara.audio import waveform
 from clara.errors import ClaraError
-from clara.eval.clips import EMBED_CHUNK, Context, DataSpec, labelled, language_codes, source
+from clara.eval.clips import Context, DataSpec, labelled, language_codes, source
+from clara.eval.embeddings import CHUNK
 from clara.eval.retrieval import caption_figures
 from clara.text.prompts import load_language, term
 
@@ -55,8 +56,8 @@ def composed_retrieval(config: ComposedConfig, context: Context) -> dict[str, An
     rows, labels = labelled(context.rows(config.data), "sound")
     plan = mixtures([row.audio for row in rows], labels, config, context.seed)
     parts, waves = [], _waves(plan, config)
-    while chunk := [(wave, config.sample_rate) for _, wave in zip(range(EMBED_CHUNK), waves)]:
-        parts.append(context.zoo.embed_audio(chunk, batch_size=context.batch_size))
+    while chunk := [(wave, config.sample_rate) for _, wave in zip(range(CHUNK), waves)]:
+        parts.append(context.zoo.embed_audio(chunk, batch_size=context.supply.batch_size))
     audio_AD, out = torch.cat(parts), {}
     for code in language_codes(config.languages):
         texts = [captions(m.labels, code) for m in plan]

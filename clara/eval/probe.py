@@ -75,7 +75,7 @@ def probe(config: ProbeConfig, context: Context) -> dict[str, Any]:
         "train_clips": len(pick),
         "shots": config.shots,
         "labels": labels,
-        "methods": {method: _summary(found, truth_B, labels, context.seed) for method, found in runs.items()},
+        "methods": {method: summary(found, truth_B, labels, context.seed) for method, found in runs.items()},
     }
 
 
@@ -88,7 +88,8 @@ def _check_sets(train: Sequence[Row], test: Sequence[Row], test_names: Sequence[
         raise ClaraError(f"The test set has labels that no training clip has: {unseen[:5]}.")
 
 
-def _summary(found: list[np.ndarray], truth_B: np.ndarray, labels: Sequence[str], seed: int) -> dict[str, Any]:
+def summary(found: list[np.ndarray], truth_B: np.ndarray, labels: Sequence[str], seed: int) -> dict[str, Any]:
+    """Figures of one array of predictions, or of several draws: mean and standard deviation over them."""
     if len(found) == 1:
         return figures_of(found[0], truth_B, labels, seed)
     out: dict[str, Any] = {"runs": [{"accuracy": metrics.accuracy(truth_B, p)} for p in found]}

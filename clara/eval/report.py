@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import datetime
+import hashlib
 import json
 import os
 import platform
@@ -85,6 +86,7 @@ def confusion_picture(path: Path, counts_CC: Sequence[Sequence[int]], labels: Se
 def headline(result: dict[str, Any]) -> list[str]:
     """A result's main figures, a line each."""
     lines, name = [], result["name"]
+    claim = f" | {result['contamination']['claim']}" if "contamination" in result else ""
     for code, found in result.get("languages", {}).items():
         if "plain" in found:
             lines.append(f"{name} [{code}] {_rates(found['plain'])} | calibrated {_rates(found['calibrated'], False)}")
@@ -95,9 +97,38 @@ def headline(result: dict[str, Any]) -> list[str]:
     for method, found in result.get("methods", {}).items():
         spread = f" ± {found['accuracy_std']:.3f}" if "accuracy_std" in found else ""
         lines.append(f"{name} {method}: {_rates(found)}{spread}")
+    for code, found in result.get("languages", {}).items():
+        if "per" in found:
+            lines.append(
+                f"{name} [{code}] mean of {len(found['per']['groups'])} {found['per']['field']}s: "
+                f"{_rates(found['per'], False)} ± {found['per']['accuracy_std']:.3f}"
+            )
+    for code, found in result.get("prompt_sets", {}).items():
+        lines.append(f"{name} [prompts of {code}] {_rates(found['plain'])}")
+    for code, found in result.get("spoken", {}).items():
+        few = ", ".join(f"{n}-shot {v['accuracy']:.3f}" for n, v in found["shots"].items())
+        lines.append(f"{name} [{code}] {found['words']} words: {_rates(found['zero_shot']['plain'])}, {few}")
+    if "macro_map" in result:
+        span = "[{:.3f}, {:.3f}]".format(*result["macro_map_95"])
+        lines.append(f"{name} macro mAP {result['macro_map']:.3f} {span}, {len(result['labels'])} classes")
     if "t2a" in result:
         lines.append(f"{name} {_recalls(result)}")
-    return lines
+    if "t2a" in result.get("duplicates", {}):
+        lines.append(f"{name} equal captions count as right: {_recalls(result['duplicates'])}")
+    return [line + claim for line in lines]
+
+
+def write_clips(path: Path, clips: Sequence[dict[str, Any]]) -> dict[str, Any]:
+    """Write the clips of an evaluation as JSON Lines: {"file", "found", "missing", "sha256"}; the hash is of the clips'
+    names and contents, so that two results with one hash were made on the same audio."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    lines = sorted(json.dumps(clip, ensure_ascii=False, sort_keys=True) for clip in clips)
+    part = path.with_name(f"{path.name}.{os.getpid()}.tmp")
+    part.write_text("".join(f"{line}\n" for line in lines), encoding="utf-8")
+    part.replace(path)
+    heard = [line for line in lines if json.loads(line)["found"]]
+    digest = hashlib.sha256("\n".join(heard).encode()).hexdigest()
+    return {"file": path.name, "found": len(heard), "missing": len(lines) - len(heard), "sha256": digest}
 
 
 def _rates(found: dict[str, Any], interval: bool = True) -> str:

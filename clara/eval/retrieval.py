@@ -6,21 +6,22 @@ cosines are compared at six decimals, so that equal clips and captions tie whate
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import numpy as np
-import torch
 from torch import Tensor
 
 from clara import metrics
-from clara.data.manifest import Row
+from clara.data.manifest import Row, split_audio
 from clara.errors import ClaraError
-from clara.eval.clips import Context, DataSpec
+from clara.eval.clips import Context, DataSpec, source
+from clara.eval.duplicates import TIES, cosines, duplicates
 from clara.eval.outcomes import pack_counts
 
-DECIMALS = 6
 EXAMPLES, SHOWN = 8, 3  # captions shown with what they find, and how many clips of each
 
 
@@ -35,9 +36,29 @@ class RetrievalConfig:
 
 
 def retrieval(config: RetrievalConfig, context: Context) -> dict[str, Any]:
-    """T2A and A2T figures of clips and their captions: {"clips", "captions", "t2a", "a2t"}."""
+    """T2A and A2T figures of clips and their captions, as `caption_figures` gives them, and "manifest": the clips
+    found, with the sha256 of their files, and those missing that the corpus' tables name."""
     rows, texts = captioned(context.rows(config.data), config.captions)
-    return caption_figures(context, context.audio(rows), texts, config.chunk)
+    out = caption_figures(context, context.audio(rows), texts, config.chunk)
+    return out | {"manifest": manifest(rows, texts, context.missing)}
+
+
+def manifest(
+    rows: Sequence[Row], texts: Sequence[Sequence[str]], missing: Sequence[Row]
+) -> list[dict[str, str | int | bool]]:
+    """One record a clip: its name, how many captions it has, whether it was found, and the sha256 of its bytes."""
+    found = []
+    for row, own in zip(rows, texts):
+        data = source(row.audio)
+        data = data if isinstance(data, bytes) else Path(data).read_bytes()
+        digest = hashlib.sha256(data).hexdigest()
+        found.append({"clip": _clip(row), "captions": len(own), "found": True, "sha256": digest})
+    return found + [{"clip": _clip(row), "captions": len(row.text), "found": False} for row in missing]
+
+
+def _clip(row: Row) -> str:
+    path, member = split_audio(row.audio)
+    return member or Path(path).name
 
 
 def captioned(rows: Sequence[Row], captions: int | None) -> tuple[list[Row], list[list[str]]]:
@@ -59,7 +80,12 @@ def captioned(rows: Sequence[Row], captions: int | None) -> tuple[list[Row], lis
 def caption_figures(
     context: Context, audio_AD: Tensor, texts: Sequence[Sequence[str]], chunk: int = 1024
 ) -> dict[str, Any]:
-    """The caption protocol on embedded clips and their captions, with a 95 % interval of R@1 over clips."""
+    """The caption protocol on embedded clips and their captions, with a 95 % interval of R@1 over clips.
+
+    Returns:
+        {"clips", "captions", "t2a", "a2t", "ties", "duplicates", …}. Captions that several clips share can be right for
+        one of them only: "duplicates" tells how many, and the figures that count each of them as right.
+    """
     owner_T = np.repeat(np.arange(len(texts)), [len(t) for t in texts])
     text_TD = context.text(t for own in texts for t in own)
     t2a_T, a2t = ranks(audio_AD, text_TD, owner_T, chunk)
@@ -75,7 +101,7 @@ def caption_figures(
     out["captions_of_clips"] = pack_counts(count)
     out["t2a"]["ranks"], out["a2t"]["ranks"] = pack_counts(t2a_T), pack_counts(r[0] for r in a2t)
     out["examples"] = examples(audio_AD, text_TD, texts, t2a_T)
-    return out
+    return out | {"ties": TIES, "duplicates": duplicates(audio_AD, text_TD, texts, chunk)}
 
 
 def examples(audio_AD: Tensor, text_TD: Tensor, texts: Sequence[Sequence[str]], t2a_T: np.ndarray) -> list[dict]:
@@ -99,13 +125,12 @@ def ranks(
     """
     if chunk < 1:
         raise ClaraError(f"chunk={chunk}: expected at least 1.")
-    audio_AD, text_TD = audio_AD.double(), text_TD.double()
     t2a = [
-        metrics.target_ranks(torch.round(part @ audio_AD.T, decimals=DECIMALS), own)
+        metrics.target_ranks(cosines(part, audio_AD), own)
         for part, own in zip(text_TD.split(chunk), np.split(owner_T, range(chunk, len(owner_T), chunk)))
     ]
     a2t = []
     for start in range(0, len(audio_AD), chunk):
-        sim_CT = torch.round(audio_AD[start : start + chunk] @ text_TD.T, decimals=DECIMALS).numpy()
+        sim_CT = cosines(audio_AD[start : start + chunk], text_TD)
         a2t += [metrics.own_ranks(sim_T, owner_T == start + i) for i, sim_T in enumerate(sim_CT)]
     return np.concatenate(t2a), a2t

@@ -3,17 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
 from torch import Tensor
 
 from clara import metrics
-from clara.errors import ClaraError
+from clara.data.manifest import FIELDS, Row
+from clara.errors import ClaraError, unknown
 from clara.eval.clips import Context, DataSpec, labelled, language_codes
 from clara.eval.outcomes import pack_classes
-from clara.text.prompts import prompts, task_labels
+from clara.eval.prompt_sets import prompt_set
+from clara.text.prompts import load_language, own_prompts, prompts, task_labels
 
 FIGURES = {"accuracy": metrics.accuracy, "uar": metrics.uar, "macro_f1": metrics.macro_f1}
 
@@ -21,13 +23,24 @@ FIGURES = {"accuracy": metrics.accuracy, "uar": metrics.uar, "macro_f1": metrics
 @dataclass(frozen=True)
 class ZeroShotConfig:
     """`labels` (empty: those that occur among the clips) are keys of `task`; `languages` are those of the prompts, or
-    [all]; `templates` replace each language's own. Clips without a label for the task are left out and counted."""
+    [all]; `templates` replace each language's own. Clips without a label for the task are left out and counted.
+
+    `prompt_sets`: published ones to score beside our own (emotions). `merge`: published word -> key. `only`: clips with
+    another label than those of `labels` are left out. `own_names`: labels are no keys, but the corpus' own English
+    words. `per`: figures for each value of a field of the rows too, such as speaker, which holds the fold where there
+    are folds.
+    """
 
     data: DataSpec
     task: str
     labels: tuple[str, ...] = ()
     languages: tuple[str, ...] = ("en",)
     templates: tuple[str, ...] = ()
+    prompt_sets: tuple[str, ...] = ()
+    merge: dict[str, str] = field(default_factory=dict)
+    only: bool = False
+    own_names: bool = False
+    per: str | None = None
 
 
 def zero_shot(config: ZeroShotConfig, context: Context) -> dict[str, Any]:
@@ -35,31 +48,79 @@ def zero_shot(config: ZeroShotConfig, context: Context) -> dict[str, Any]:
 
     Returns:
         {"clips", "unlabelled", "labels": {key: clips}, "languages": {code: {"prompts", "plain", "calibrated"}}} and,
-        with several languages, "other_languages": mean accuracy and UAR over those but English. "plain" is the figure;
+        with several languages, "other_languages": mean accuracy and UAR over those but English; with prompt sets,
+        "prompt_sets": {name: {"source", "added", "prompts", "plain", "calibrated"}}. "plain" is the figure;
         "calibrated" has each label's mean score over these clips, unlabelled, subtracted first, and is another figure.
     """
+    sets = {name: prompt_set(name) for name in config.prompt_sets}
+    if sets and config.task != "emotion":
+        raise ClaraError(f"prompt_sets={list(sets)}: they are of emotions, the task is {config.task!r}.")
     rows = context.rows(config.data)
-    kept, names = labelled(rows, config.task)
-    labels = list(config.labels) or [key for key in task_labels(config.task) if key in set(names)]
+    kept, names = labelled(rows, config.task, config.merge)
+    if config.only:
+        pairs = [(row, name) for row, name in zip(kept, names) if name in config.labels]
+        kept, names = [row for row, _ in pairs], [name for _, name in pairs]
+    labels = _labels(config, names)
+    truth_B = np.array([labels.index(name) for name in names])
+    audio_BD = context.audio(kept)
+
+    def score(texts: list[list[str]]) -> dict[str, Any]:
+        score_BK = audio_BD @ context.labels(texts).T
+        out = {
+            "prompts": dict(zip(labels, texts)),
+            "plain": figures(score_BK, truth_B, labels, context.seed),
+            "calibrated": figures(score_BK - score_BK.mean(0), truth_B, labels, context.seed),
+        }
+        return out | (_per(config.per, kept, score_BK.argmax(1).numpy(), truth_B) if config.per else {})
+
+    results = {code: score(_prompts(config, labels, code)) for code in language_codes(config.languages)}
+    counts = dict(zip(labels, np.bincount(truth_B, minlength=len(labels)).tolist()))
+    out = {"clips": len(kept), "unlabelled": len(rows) - len(kept), "labels": counts, "languages": results}
+    for name, published in sets.items():
+        texts, added = published.prompts(labels, kept[0].corpus)
+        found = {"source": published.source, "added": added, **score(texts)}
+        out.setdefault("prompt_sets", {})[name] = found
+    return out | _others(results)
+
+
+def _labels(config: ZeroShotConfig, names: Sequence[str]) -> list[str]:
+    """The labels offered, in the order of the config or the language files."""
+    if not names:
+        raise ClaraError(f"only: no clip has one of the labels {list(config.labels)}.")
+    known = sorted(set(names)) if config.own_names else [k for k in task_labels(config.task) if k in set(names)]
+    labels = list(config.labels) or known
     missing = sorted(set(names) - set(labels))
     if missing:
         raise ClaraError(
             f"{len(missing)} labels of the clips are not among those offered, {missing[:5]}: add them to labels, or "
             f"to the task {config.task!r} of the language files."
         )
-    truth_B = np.array([labels.index(name) for name in names])
-    audio_BD, results = context.audio(kept), {}
-    for code in language_codes(config.languages):
-        texts = prompts(config.task, labels, code, config.templates or None)
-        score_BK = audio_BD @ context.labels(texts).T
-        results[code] = {
-            "prompts": dict(zip(labels, texts)),
-            "plain": figures(score_BK, truth_B, labels, context.seed),
-            "calibrated": figures(score_BK - score_BK.mean(0), truth_B, labels, context.seed),
-        }
-    counts = dict(zip(labels, np.bincount(truth_B, minlength=len(labels)).tolist()))
-    out = {"clips": len(kept), "unlabelled": len(rows) - len(kept), "labels": counts, "languages": results}
-    return out | _others(results)
+    return labels
+
+
+def _prompts(config: ZeroShotConfig, labels: Sequence[str], code: str) -> list[list[str]]:
+    if not config.own_names:
+        return prompts(config.task, labels, code, config.templates or None)
+    if code != "en":
+        raise ClaraError(f"own_names: the corpus' words are English, languages={list(config.languages)}.")
+    return own_prompts(labels, config.templates or load_language("en").templates[config.task])
+
+
+def _per(name: str, rows: Sequence[Row], predicted_B: np.ndarray, truth_B: np.ndarray) -> dict[str, Any]:
+    """Accuracy and UAR by the values of a field, with the mean and standard deviation over them."""
+    if name not in FIELDS:
+        raise unknown("field of a row", name, FIELDS)
+    values = np.array([str(getattr(row, name)) for row in rows])
+    groups = {}
+    for value in np.unique(values):
+        mine = values == value
+        rates = {k: FIGURES[k](truth_B[mine], predicted_B[mine]) for k in ("accuracy", "uar")}
+        groups[str(value)] = {"clips": int(mine.sum()), **rates}
+    found: dict[str, Any] = {"field": name, "groups": groups}
+    for k in ("accuracy", "uar"):
+        over = [group[k] for group in groups.values()]
+        found[k], found[f"{k}_std"] = float(np.mean(over)), float(np.std(over, ddof=1)) if len(over) > 1 else 0.0
+    return {"per": found}
 
 
 def figures(score_BK: Tensor, truth_B: np.ndarray, labels: Sequence[str], seed: int = 0) -> dict[str, Any]:
