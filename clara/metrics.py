@@ -9,7 +9,8 @@ order of the data.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections import Counter
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
@@ -18,6 +19,7 @@ from clara.errors import ClaraError
 
 RECALL_AT = (1, 5, 10)
 BOOTSTRAP_SAMPLES = 1000
+COSINE_DECIMALS = 6
 
 
 def _array(x: Any, name: str, ndim: int) -> np.ndarray:
@@ -179,6 +181,56 @@ def retrieval(sim_TA: Any, audio_of_text_T: Any) -> dict[str, dict[str, float]]:
     sim, owner = _array(sim_TA, "similarity", 2), _array(audio_of_text_T, "audio_of_text", 1)
     text_ranks = target_ranks(sim, owner)
     return retrieval_figures(text_ranks, [own_ranks(sim[:, a], owner == a) for a in range(sim.shape[1])])
+
+
+def gallery_ranks(query_QD: Any, gallery_ND: Any, own: Sequence[Any], chunk: int = 1024) -> list[np.ndarray]:
+    """`own_ranks` of unit vectors by cosine, without the matrix: memory is chunk × chunk × targets, for any N.
+
+    Cosines are compared at six decimals, so that equal candidates tie whatever the chunk.
+
+    Args:
+        own: for each query the indices (K,) of its targets in the gallery, at least one.
+        chunk: queries and candidates compared at a time.
+    """
+    query, gallery = _array(query_QD, "queries", 2), _array(gallery_ND, "gallery", 2)
+    own = [np.asarray(o, int) for o in own]
+    if chunk < 1 or len(own) != len(query) or any(o.ndim != 1 or len(o) == 0 for o in own):
+        raise ClaraError(
+            f"{len(query)} queries with {len(own)} sets of targets, chunk={chunk}: expected one each, ≥ 1."
+        )
+    if min(o.min() for o in own) < 0 or max(o.max() for o in own) >= len(gallery):
+        raise ClaraError(f"A target is outside the gallery of {len(gallery)}.")
+    out: list[np.ndarray] = []
+    for start in range(0, len(query), chunk):
+        part_QD, mine = query[start : start + chunk].astype(np.float64), own[start : start + chunk]
+        most = max(map(len, mine))
+        target_QK = np.full((len(mine), most), np.inf)
+        for q, o in enumerate(mine):
+            cosines = (gallery[o].astype(np.float64) @ part_QD[q]).round(COSINE_DECIMALS)
+            target_QK[q, : len(o)] = np.sort(cosines)[::-1]
+        above_QK = np.zeros((len(mine), most), int)
+        for at in range(0, len(gallery), chunk):
+            sim_QN = (part_QD @ gallery[at : at + chunk].astype(np.float64).T).round(COSINE_DECIMALS)
+            for k in range(most):
+                above_QK[:, k] += (sim_QN >= target_QK[:, k, None]).sum(1)
+        for q, o in enumerate(mine):
+            best = target_QK[q, : len(o)]
+            above_own = (best[:, None] >= best).sum(0)
+            out.append(above_QK[q, : len(o)] - above_own + np.arange(1, len(o) + 1))
+    return out
+
+
+def duplicate_ceiling(texts: Sequence[Sequence[str]]) -> float:
+    """The highest text-to-audio R@1 there can be when clips share captions to the letter: equal texts have one vector,
+    which finds one clip first. `texts`: the captions of each clip."""
+    clips: dict[str, Counter[int]] = {}
+    for clip, own in enumerate(texts):
+        for text in own:
+            clips.setdefault(text, Counter())[clip] += 1
+    total = sum(map(len, texts))
+    if not total:
+        raise ClaraError("No captions: expected at least one.")
+    return sum(max(count.values()) for count in clips.values()) / total
 
 
 # how sure a figure is

@@ -85,6 +85,36 @@ def test_retrieval_agrees_with_sorting_where_nothing_ties():
     assert got["a2t"]["mAP@10"] == pytest.approx(expected)
 
 
+@pytest.mark.parametrize("chunk", [1, 7, 1000])
+def test_ranks_in_a_gallery_are_those_of_the_whole_matrix(chunk):
+    rng = np.random.default_rng(2)
+    gallery = rng.standard_normal((53, 6))
+    gallery[10], gallery[11], gallery[12] = gallery[40], gallery[40], gallery[3]  # equal candidates
+    gallery /= np.linalg.norm(gallery, axis=1, keepdims=True)
+    own = [rng.choice(53, size=1 + i % 4, replace=False) for i in range(20)] + [[10, 11], [10], [3, 12, 40]]
+    query = gallery[[o[0] for o in own]] + 0.3 * rng.standard_normal((23, 6))
+    query /= np.linalg.norm(query, axis=1, keepdims=True)
+    sim = (query @ gallery.T).round(6)
+    for got, scores, o in zip(metrics.gallery_ranks(query, gallery.astype(np.float64), own, chunk), sim, own):
+        np.testing.assert_array_equal(got, metrics.own_ranks(scores, np.isin(np.arange(53), o)))
+    with pytest.raises(ClaraError, match="outside"):
+        metrics.gallery_ranks(query[:1], gallery, [[53]])
+    with pytest.raises(ClaraError, match="sets of targets"):
+        metrics.gallery_ranks(query, gallery, own[:-1])
+
+
+def test_the_ceiling_that_shared_captions_leave():
+    # "a dog" belongs to clips 0 and 1 (three times), "rain" to 2 alone: of 6 captions one of three "a dog" is lost
+    texts = [["a dog", "a dog"], ["a dog", "a cat"], ["rain", "rain"]]
+    assert metrics.duplicate_ceiling(texts) == pytest.approx(5 / 6)
+    assert metrics.duplicate_ceiling([["a"], ["b"]]) == 1
+    with pytest.raises(ClaraError, match="No captions"):
+        metrics.duplicate_ceiling([[]])
+    # no scores do better: a perfect model of distinct texts, ties with the shared one broken for the larger clip
+    sim = np.array([[1, 0, 0], [1, 0, 0], [1, 0, 0], [0, 1, 0], [0, 0, 1], [0, 0, 1.0]])
+    assert metrics.retrieval(sim, [0, 0, 1, 1, 2, 2])["t2a"]["R@1"] == pytest.approx(5 / 6)
+
+
 def test_bootstrap_interval():
     truth = np.zeros(400, int)
     predicted = np.array([0, 1] * 200)
