@@ -90,7 +90,8 @@ def test_laion(embeddings: tuple[torch.Tensor, torch.Tensor], monkeypatch: pytes
         for key in ("R@1", "R@5", "R@10", "mAP@10"):
             if (way, key) != ("a2t", "mAP@10"):
                 assert got[way][key] == pytest.approx(found[f"{name}_{key}"], abs=1e-9), (way, key)
-    # LAION numbers a clip's captions in the order of the file, not of their ranks as its comment, WavCaps, GLAP and we do
+    # LAION numbers a clip's captions in the order of the file, not of their ranks (as its comment, WavCaps and GLAP
+    # have it): what it calls mAP@10 of this way may exceed 1
     sim = (audio.double() @ text.double().T).numpy()
     unsorted = []
     for a in range(60):
@@ -99,7 +100,6 @@ def test_laion(embeddings: tuple[torch.Tensor, torch.Tensor], monkeypatch: pytes
         kept = ranks[ranks <= 10]
         unsorted.append((np.arange(1, len(kept) + 1) / kept).sum() / CAPTIONS)
     assert found["audio_to_text_mAP@10"] == pytest.approx(float(np.mean(unsorted)), abs=1e-9)
-    assert found["audio_to_text_mAP@10"] <= got["a2t"]["mAP@10"] + 1e-9
 
 
 def test_wavcaps(embeddings: tuple[torch.Tensor, torch.Tensor]) -> None:
