@@ -151,6 +151,23 @@ def test_the_two_losses_of_a_goal() -> None:
     assert goals.loss(away, facts, scale) == pytest.approx(4 * 0.5 / 2, abs=1e-5)
 
 
+def test_a_point_between_anchors_need_not_swallow_them() -> None:
+    """A clip a third of the way from one anchor to the other is nearest to that one, with a share below 1."""
+    from types import SimpleNamespace
+
+    eye = torch.eye(16)
+    source = SimpleNamespace(text=SimpleNamespace(vectors=SimpleNamespace(weight=eye[:4])))
+    unheard = {"emotion/boredom": ("emotion/anger", "emotion/calm")}
+    clip = normalize(0.7 * eye[0] + 0.3 * eye[1], dim=0)
+    for share, nearest in ((1.0, "boredom"), (0.85, "anger")):
+        goals = Goals(source, FACTS[:4], unheard, share)
+        assert goals.facts[int((goals.vector_KD @ clip).argmax())] == ("emotion", nearest)
+        torch.testing.assert_close(goals.vector_KD.norm(dim=1), torch.ones(5))
+        assert goals.vector_KD[4] @ normalize(eye[0] + eye[1], dim=0) == pytest.approx(share, abs=1e-5)
+    with pytest.raises(ClaraError, match="at most 1"):
+        Goals(source, FACTS[:4], unheard, 1.5)
+
+
 def test_embeddings_are_carried_over_to_another_vocabulary() -> None:
     from clara.text.tokenizer import ASSETS, SentencePiece, SentencePieceConfig
     from clara.train.align import carried_over

@@ -8,6 +8,7 @@ two verbalisations of every fact of a batch), which costs minutes and needs no r
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -47,7 +48,9 @@ class AlignConfig:
 
     `anchors`: a checkpoint trained against anchors, whose audio side the result gets: what is said of a fact is drawn
     to its anchor with weight `pull`, except in `far_languages`, which know of it by their translations alone.
-    `unheard`: facts without an anchor that get one between others ('emotion/boredom': ['emotion/sadness', …])."""
+    `unheard`: facts without an anchor that get one between others ('emotion/boredom': ['emotion/sadness', …]), of which
+    it shares `unheard_share`: every clip between two anchors is nearest to a point between them, and with 1 it would
+    take theirs; the rest of its length lies where no anchor is."""
 
     model: str
     steps: int
@@ -59,6 +62,7 @@ class AlignConfig:
     init: str | None = None
     anchors: str | None = None
     unheard: dict[str, tuple[str, ...]] = field(default_factory=dict)
+    unheard_share: float = 1.0
     pull: float = 1.0
     far_languages: tuple[str, ...] = ()
     captions: CaptionConfig = CaptionConfig()
@@ -155,14 +159,19 @@ def loss_of(
 class Goals:
     """Anchors as what texts are drawn to: fact -> unit vector."""
 
-    def __init__(self, source: DualEncoder, facts: Sequence[str], unheard: Mapping[str, Sequence[str]]) -> None:
+    def __init__(
+        self, source: DualEncoder, facts: Sequence[str], unheard: Mapping[str, Sequence[str]], share: float = 1.0
+    ) -> None:
+        if not 0.0 < share <= 1.0:
+            raise ClaraError(f"unheard_share={share}: expected more than 0, at most 1.")
         table_KD = normalize(source.text.vectors.weight.detach(), dim=-1)
         known = {name: table_KD[i] for i, name in enumerate(facts)}
         for name, parts in unheard.items():
             missing = [p for p in parts if p not in known]
             if missing:
                 raise unknown(f"fact in unheard.{name}", missing[0], facts)
-            known.setdefault(name, normalize(torch.stack([known[p] for p in parts]).sum(0), dim=-1))
+            between = normalize(torch.stack([known[p] for p in parts]).sum(0), dim=-1)
+            known.setdefault(name, share * between + math.sqrt(1 - share**2) * _aside(list(known.values()), len(known)))
         self.facts = [named_fact(name) for name in known]
         self.vector_KD, self.row = torch.stack(list(known.values())), {f: k for k, f in enumerate(self.facts)}
         self.tasks = [task for task, _ in self.facts]
@@ -250,7 +259,16 @@ def _start(config: AlignConfig) -> tuple[DualEncoder, Tokenizer, Goals | None]:
     audio = {n: t for n, t in source.state_dict().items() if not n.startswith(("text.", "text_head."))}
     text = {n: t for n, t in model.state_dict().items() if n not in audio}
     load_strictly(model, {**text, **audio}, f"anchors {config.anchors!r}")
-    return model, tokenizer, Goals(source, facts.facts, config.unheard)
+    return model, tokenizer, Goals(source, facts.facts, config.unheard, config.unheard_share)
+
+
+def _aside(known: Sequence[Tensor], seed: int) -> Tensor:
+    """A unit vector as far from all `known` as their number allows: a drawn one less what the strongest directions
+    of theirs hold of it."""
+    drawn = torch.randn(len(known[0]), generator=torch.Generator().manual_seed(seed))
+    _, strength, basis = torch.linalg.svd(torch.stack(list(known)), full_matrices=True)
+    taken = basis[: min(len(strength), len(drawn) // 2)]
+    return normalize(drawn - (taken @ drawn) @ taken, dim=0)
 
 
 def carried_over(table_VW: Tensor, old: Tokenizer, new: Tokenizer) -> Tensor:
