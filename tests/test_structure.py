@@ -24,6 +24,7 @@ FLOORS = {
     "train": 5,
     "eval": 5,
     "apps": 6,
+    "integrations": 6,
     "cli": 7,
     "__main__": 7,
 }

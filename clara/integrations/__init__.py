@@ -1,0 +1,1 @@
+"""CLARA inside other projects' frameworks. Each module needs its own extra."""
