@@ -23,7 +23,7 @@ from clara.eval.probe import ProbeConfig, probe
 from clara.eval.retrieval import RetrievalConfig, retrieval
 from clara.eval.tagging import TaggingConfig, tagging
 from clara.eval.zero_shot import ZeroShotConfig, zero_shot
-from clara.train.distributed import processes
+from clara.train.distributed import World, processes
 
 KINDS: dict[str, tuple[type, Callable[[Any, Context], dict[str, Any]]]] = {
     "zero_shot": (ZeroShotConfig, zero_shot),
@@ -91,12 +91,9 @@ def run(
     if settings.pictures:
         require("matplotlib", "demo")
     with processes() as world:
-        if isinstance(zoo, str):
-            from clara.zoo.embedder import load
-
-            zoo = load(zoo, world.device if world.size > 1 else None)
         cache = settings.cache or (str(out / "embeddings") if world.size > 1 else None)
         supply = Supply(settings.batch_size, settings.workers, None if cache is None else Path(cache), world)
+        zoo = _loaded(zoo, world) if isinstance(zoo, str) else zoo
         context = Context(zoo, data, path, settings.seed, supply)
         stem = f"{path.stem}.{re.sub(r'[^A-Za-z0-9.-]+', '_', zoo.name)}"
         results: list[dict[str, Any]] = []
@@ -116,8 +113,7 @@ def run(
                 result["manifest"] = report.write_clips(out / f"{stem}.{name}.clips.jsonl", result["manifest"])
             report.write_json(out / f"{stem}.json", made)
             if settings.pictures:
-                _pictures(out, stem, result)
-                write_sample(out / f"{stem}.{name}.npz", context, getattr(config, "task", None))
+                _pictures(out, stem, result, context)
             for line in report.headline(result):
                 log(line)
         if not results:
@@ -127,6 +123,12 @@ def run(
             for one in absent:
                 log(f"{one['name']}: {one['why']}")
     return results
+
+
+def _loaded(name: str, world: World) -> AudioTextEmbedder:
+    from clara.zoo.embedder import load
+
+    return load(name, world.device if world.size > 1 else None)
 
 
 def _evaluate(name: str, kind: str, config: Any, context: Context) -> dict[str, Any]:
@@ -144,7 +146,9 @@ def _evaluate(name: str, kind: str, config: Any, context: Context) -> dict[str, 
     return {"name": name, "kind": kind, "config": to_dict(config), **found, "clips_sha256": digest, "speed": speed}
 
 
-def _pictures(out: Path, stem: str, result: dict[str, Any]) -> None:
+def _pictures(out: Path, stem: str, result: dict[str, Any], context: Context) -> None:
+    """Confusion matrices as PNG, and some embeddings with their labels for a map."""
+    write_sample(out / f"{stem}.{result['name']}.npz", context, result["config"].get("task"))
     labels = list(result.get("labels", ()))
     tables = {code: r["plain"] for code, r in result.get("languages", {}).items() if "plain" in r}
     tables |= {method: r for method, r in result.get("methods", {}).items() if "confusion" in r}

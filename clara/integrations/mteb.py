@@ -90,7 +90,7 @@ def _source(value: Any) -> Any:
 
 
 def model_meta(zoo: Embedder) -> ModelMeta:
-    """What MTEB writes of a model beside its results; the revision is the weights' sha256, what is not known is None."""
+    """What MTEB writes of a model beside its results; the revision is the weights' sha256, the unknown is None."""
     count = sum(p.numel() for p in zoo.model.parameters())
     return ModelMeta(
         loader=ClaraEncoder,
