@@ -83,8 +83,7 @@ def run(
         The results in the recipe's order, each with "name", "kind", "config" and its kind's fields.
 
     Raises:
-        ClaraError: a fault of the recipe (before anything is computed), of the data or of the checkpoint; or none of
-            the recipe's corpora is at hand.
+        ClaraError: a fault of the recipe (before anything is computed), the data or the checkpoint; no corpus at hand.
     """
     path, out = Path(recipe), Path(out)
     settings, configs = load_recipe(path, overrides)
