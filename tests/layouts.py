@@ -296,7 +296,7 @@ LAYOUTS: dict[str, Layout] = {
     ),
     "urbansound8k": Layout(
         ("audio/fold5/100032-3-0-0.wav",),
-        ({"label": "dog bark", "speaker": "fold5", "o.foreground": True},),
+        ({"label": "dog", "speaker": "fold5", "o.foreground": True},),
         {
             "metadata/UrbanSound8K.csv": cut(
                 """slice_file_name,fsID,start,end,salience,fold,classID,class

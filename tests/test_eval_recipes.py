@@ -1,0 +1,254 @@
+"""Every evaluation recipe runs on tiny corpora with a tiny checkpoint, and says what it did not find and what was heard
+in training."""
+
+from __future__ import annotations
+
+import csv
+import json
+import re
+import tarfile
+from pathlib import Path
+
+import pytest
+from layouts import LAYOUTS, write_clip
+from tiny import tiny_zoo
+
+from clara import metrics
+from clara.data.manifest import corpus_names, load_corpus, rows_from_corpus
+from clara.data.shards import ShardConfig, write_shards
+from clara.errors import ClaraError
+from clara.eval import report
+from clara.eval.contamination import SOURCES, SPELT, Training, contamination, judge, training_of
+from clara.eval.runner import load_recipe, run
+from clara.zoo.catalog import CHECKPOINTS
+from clara.zoo.embedder import Embedder
+
+RECIPES = Path(__file__).parents[1] / "recipes" / "eval"
+COLUMNS = ["file", "seconds", "split", "language", "speaker", "gender", "age", "emotion", "label"]
+COLUMNS += ["transcript", "caption"]
+# packed set -> column of the class, two classes, language, split of the clips that are scored
+PACKED = {
+    "esc50": ("label", ("dog", "rain"), "", "valid"),
+    "emodb": ("emotion", ("anger", "boredom"), "de", "test"),
+    "nemo": ("emotion", ("anger", "sadness"), "pl", "valid"),
+    "baved": ("label", ("low arousal", "high arousal"), "ar", "valid"),
+    "lithuanian_words": ("label", ("taip", "ne"), "lt", "test"),
+    "arabic_speech_commands": ("label", ("zero", "one"), "ar", "test"),
+}
+QUICK = {
+    "retrieval-composed": ["evaluations.esc50-pairs.clips=1", "evaluations.esc50-pairs.seconds=3.0"],
+    "words": ["evaluations.lithuanian-5-shot.seeds=2"],
+    "few-shot": [f"evaluations.{c}-{k}.seeds=2" for c in ("emodb", "nemo", "esc50", "baved") for k in (1, 5, 10)],
+    "keyword-spotting-mswc": ["evaluations.lithuanian.seeds=2", "evaluations.mswc.shots=[1]"],
+}
+
+
+def pack(folder: Path, name: str) -> None:
+    """A packed set: two classes, ten training clips and two scored ones each, of other speakers."""
+    column, classes, language, scored = PACKED[name]
+    folder.mkdir(parents=True)
+    with tarfile.open(folder / "audio.tar", "w") as tar, (folder / "manifest.csv").open("w", newline="") as file:
+        table = csv.DictWriter(file, COLUMNS, restval="")
+        table.writeheader()
+        for k, label in enumerate(classes):
+            for i in range(12):
+                clip = folder / "clip.wav"
+                write_clip(clip, 200.0 * (k + 1) + 7 * i)
+                tar.add(clip, f"{label}{i}.wav")
+                clip.unlink()
+                speaker = ("03", "08", "09", "10")[i % 4] if i < 10 else "13"
+                split = "test" if name == "emodb" else "train" if i < 10 else scored
+                cells = {"file": f"{label}{i}.wav", "seconds": 0.3, "split": split, "language": language}
+                table.writerow(cells | {"speaker": speaker, column: label})
+
+
+@pytest.fixture(scope="module")
+def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder of corpora: some packed, some as published."""
+    folder = tmp_path_factory.mktemp("data")
+    for name in PACKED:
+        pack(folder / name, name)
+    for name, layout in LAYOUTS.items():
+        if name not in PACKED and name != "audiocaps":
+            layout.write(folder / name)
+    lines = ["audiocap_id,youtube_id,start_time,caption", "9,gone,0,Gone"]
+    lines += [f"{n},{video},30,caption {n}" for video in ("AAA", "BBB") for n in range(5)]
+    for i, clip in enumerate(("AAA", "BBB")):
+        write_clip(folder / "audiocaps" / "clips" / f"{clip}.wav", 300.0 * (i + 1))
+    (folder / "audiocaps" / "test.csv").write_text("\n".join(lines) + "\n")
+    return folder
+
+
+@pytest.fixture(scope="module")
+def few(data: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The corpora of `data` that have every class in training and test."""
+    folder = tmp_path_factory.mktemp("few")
+    for name in (*PACKED, "mswc"):
+        (folder / name).symlink_to(data / name)
+    return folder
+
+
+@pytest.fixture(autouse=True)
+def _quick(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Few resamples and no pictures: what they are worth is tested elsewhere."""
+    interval = metrics.bootstrap_interval
+
+    def few(figure, *arrays, seed=0, samples=4) -> tuple[float, float]:
+        return interval(figure, *arrays, seed=seed, samples=min(samples, 4))
+
+    monkeypatch.setattr(metrics, "bootstrap_interval", few)
+    monkeypatch.setattr(report, "confusion_picture", lambda *_: None)
+
+
+@pytest.fixture(scope="module")
+def zoo(tmp_path_factory: pytest.TempPathFactory) -> Embedder:
+    return tiny_zoo(tmp_path_factory.mktemp("zoo"))
+
+
+@pytest.mark.parametrize("path", sorted(RECIPES.glob("*.yaml")), ids=lambda p: p.stem)
+def test_a_recipe_runs(path: Path, data: Path, few: Path, zoo: Embedder, tmp_path: Path) -> None:
+    lines: list[str] = []
+    taught = path.stem in ("few-shot", "linear-probe", "keyword-spotting-mswc")
+    data = few if taught else data
+    results = run(path, zoo, data, tmp_path, QUICK.get(path.stem, []), lines.append)
+    (file,) = tmp_path.glob("*.json")
+    saved = json.loads(file.read_text())
+    assert [r["name"] for r in saved["results"]] == [r["name"] for r in results]
+    ran, absent = {r["name"] for r in results}, {a["name"] for a in saved["not_at_hand"]}
+    assert ran | absent == set(load_recipe(path)[0].evaluations)
+    assert ran
+    for result in saved["results"]:
+        assert result["contamination"]["claim"] == "training data not known"
+        assert result["data"][0]["layout"] in ("packed", "official")
+        assert any(line.startswith(f"{result['name']} ") and line.endswith("not known") for line in lines)
+    for one in saved["not_at_hand"]:
+        assert any(line.startswith(f"{one['name']}: ") for line in lines)
+
+
+def test_what_runs_is_most_of_it(data: Path) -> None:
+    """The fixtures are not so thin that recipes pass by not running."""
+    emotions = load_recipe(RECIPES / "emotion-zero-shot.yaml")[0].evaluations
+    assert set(emotions) - set(LAYOUTS) - set(PACKED) == {"korean_emotional"}
+    emotional = {c for c in corpus_names() if load_corpus(c).INFO.task in ("emotion", "arousal")}
+    assert emotional <= set(emotions), "a corpus of emotions that the recipe does not score"
+
+
+def test_nothing_at_hand_is_an_error(zoo: Embedder, tmp_path: Path) -> None:
+    with pytest.raises(ClaraError, match=r"Nothing of retrieval-clotho.yaml is at hand .*zenodo"):
+        run(RECIPES / "retrieval-clotho.yaml", zoo, tmp_path, tmp_path / "out", log=lambda line: None)
+    assert not (tmp_path / "out").exists()
+
+
+def test_a_recipe_runs_from_shards_as_from_the_official_folder(zoo: Embedder, tmp_path: Path) -> None:
+    for name in ("cafe", "emovo"):
+        folder = LAYOUTS[name].write(tmp_path / "data" / name)
+        write_shards(rows_from_corpus(name, folder), tmp_path / "shards", ShardConfig(format="wav"))
+    found = []
+    for data in ("data", "shards"):
+        results = run(
+            RECIPES / "emotion-zero-shot.yaml", zoo, tmp_path / data, tmp_path / f"out-{data}", log=lambda x: x
+        )
+        assert [r["name"] for r in results] == ["cafe", "emovo"]
+        assert {d["layout"] for r in results for d in r["data"]} == {"official" if data == "data" else "shards"}
+        found.append([r["languages"]["en"]["plain"] for r in results])
+    assert found[0] == found[1]
+
+
+def test_retrieval_lists_the_clips_with_hashes_and_the_missing(data: Path, zoo: Embedder, tmp_path: Path) -> None:
+    path, out = RECIPES / "retrieval-audiocaps.yaml", []
+    for folder in ("a", "b"):
+        (result,) = run(path, zoo, data, tmp_path / folder, log=lambda line: None)
+        out.append(result["manifest"])
+    assert (out[0]["found"], out[0]["missing"]) == (2, 1)
+    assert out[0] == out[1]
+    lines = [json.loads(x) for x in (tmp_path / "a" / out[0]["file"]).read_text().splitlines()]
+    assert {x["clip"]: x["found"] for x in lines} == {"AAA.wav": True, "BBB.wav": True, "gone.wav": False}
+    assert all(re.fullmatch("[0-9a-f]{64}", x["sha256"]) for x in lines if x["found"])
+    assert result["data"][0]["missing"] == 1
+    assert result["duplicates"]["shared_captions"] == 10  # both clips have the same five captions
+    assert result["duplicates"]["ceiling"] == 0.5
+    assert result["duplicates"]["t2a"]["R@1"] == 1.0
+    assert "against the query" in result["ties"]
+
+
+# what training has heard
+
+
+def test_every_corpus_of_ours_is_in_the_table() -> None:
+    free = {"csv", "packed", "shards"}
+    assert set(corpus_names()) - free <= set(SPELT)
+    assert set(load_corpus("packed").INFOS) <= set(SPELT)
+    assert set(SOURCES) <= set(SPELT)
+
+
+def test_every_training_corpus_of_our_own_checkpoint_is_known() -> None:
+    training = training_of("clara-small.base")
+    for name in training.names:
+        found = [c for c in SPELT if judge(c, Training((name,), {})).status == "seen"]
+        assert found, f"no corpus of the table is called {name!r}"
+    assert judge("lithuanian_words", training).status == "unseen"
+
+
+@pytest.mark.parametrize(
+    ("names", "touches", "corpus", "status"),
+    [
+        (("nEMO",), {"nEMO": "train split, other speakers"}, "nemo", "seen"),
+        (("nEMO",), {}, "emodb", "unseen"),
+        (("AudioSet with captions made from its labels",), {}, "audiocaps", "same-source"),
+        (("AudioCaps, train",), {}, "audiocaps", "seen"),
+        (("AudioCaps, train",), {}, "audioset", "same-source"),
+        (("ESC-50",), {}, "esc10", "same-source"),
+        (("ESC-50",), {}, "urbansound8k", "same-source"),
+        (("WavCaps: Freesound, BBC",), {"ESC-50": "on a blacklist"}, "esc50", "same-source"),
+        (("Some speech",), {"RAVDESS": "not named in training"}, "ravdess", "unseen"),
+        (("Some speech",), {"RAVDESS": "in training (its table)"}, "ravdess", "seen"),
+        (("Arabic Speech Commands",), {}, "speech_commands", "unseen"),
+        (("FSDD, Speech Commands and custom English commands",), {}, "speech_commands", "seen"),
+        (("Music (which: not published)",), {}, "ravdess", "unknown"),
+        (("AudioSetCaps",), {}, "audioset", "same-source"),
+        (("Protest songs",), {}, "tess", "unseen"),
+        (("MSWC in 41 languages",), {}, "common_voice", "same-source"),
+        (("nEMO",), {}, "my_recordings", "unknown"),
+    ],
+)
+def test_verdicts(names: tuple[str, ...], touches: dict[str, str], corpus: str, status: str) -> None:
+    found = judge(corpus, Training(names, touches))
+    assert found.status == status, found
+    assert found.because
+
+
+def test_the_worst_corpus_decides_and_no_card_is_no_claim() -> None:
+    training = Training(("nEMO", "Freesound"), {})
+    assert contamination(["emodb"], training)["claim"] == "zero-shot"
+    assert contamination(["emodb", "esc50"], training)["status"] == "same-source"
+    assert contamination(["emodb", "esc50", "nemo"], training)["claim"] == "seen in training"
+    assert contamination(["emodb"], None)["claim"] == "training data not known"
+
+
+def test_the_card_of_a_folder_counts(tmp_path: Path) -> None:
+    assert training_of(f"dir:{tmp_path}") is None
+    (tmp_path / "README.md").write_text("# no front matter\n")
+    assert training_of(f"dir:{tmp_path}") is None
+    (tmp_path / "README.md").write_text("---\ncorpora:\n- name: nEMO\ntouches: {nEMO: all of it}\n---\n# mine\n")
+    training = training_of(f"dir:{tmp_path}")
+    assert judge("nemo", training).because == "nEMO: all of it"
+
+
+def test_every_checkpoint_of_the_table_gets_a_verdict_on_every_corpus() -> None:
+    for name in CHECKPOINTS:
+        assert {judge(corpus, training_of(name)).status for corpus in SPELT} >= {"seen"}, name
+
+
+def test_a_result_on_seen_data_is_never_called_zero_shot(
+    data: Path, zoo: Embedder, tmp_path: Path, monkeypatch
+) -> None:
+    monkeypatch.setattr(zoo, "name", "clara-small.base")
+    lines: list[str] = []
+    results = run(RECIPES / "emotion-zero-shot.yaml", zoo, data, tmp_path, log=lines.append)
+    found = {r["name"]: r["contamination"] for r in results}
+    assert found["nemo"]["claim"] == "seen in training"
+    assert found["nemo"]["corpora"]["nemo"]["because"] == "nEMO: train split, other speakers"
+    assert found["emodb"]["claim"] == "zero-shot"
+    for line in lines:
+        assert line.endswith("seen in training") == line.startswith(("nemo ", "ased ", "baved ")), line
+        assert "zero-shot" not in line or not line.startswith(("nemo ", "ased ", "baved "))
