@@ -29,7 +29,7 @@ wheel: $(STAMP)
 
 $(STAMP): pyproject.toml constraints.txt
 	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
-	$(BIN)/python -m pip install -q --disable-pip-version-check -c constraints.txt -e ".[demo,dev,train]"
+	$(BIN)/python -m pip install -q --disable-pip-version-check -c constraints.txt -e ".[all]"
 	touch $@
 
 clean:
