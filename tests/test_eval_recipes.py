@@ -10,6 +10,7 @@ import tarfile
 from pathlib import Path
 
 import pytest
+import torch
 from layouts import LAYOUTS, write_clip
 from tiny import tiny_zoo
 
@@ -18,8 +19,15 @@ from clara.data.manifest import corpus_names, load_corpus, rows_from_corpus
 from clara.data.shards import ShardConfig, write_shards
 from clara.errors import ClaraError
 from clara.eval import report
+from clara.eval.clips import Context, DataSpec
 from clara.eval.contamination import SOURCES, SPELT, Training, contamination, judge, training_of
+from clara.eval.duplicates import duplicates
+from clara.eval.keywords import KeywordConfig, keywords
+from clara.eval.prompt_sets import SETS, prompt_set
 from clara.eval.runner import load_recipe, run
+from clara.eval.tagging import TaggingConfig, tagging
+from clara.eval.zero_shot import ZeroShotConfig, zero_shot
+from clara.text.prompts import task_labels
 from clara.zoo.catalog import CHECKPOINTS
 from clara.zoo.embedder import Embedder
 
@@ -252,3 +260,67 @@ def test_a_result_on_seen_data_is_never_called_zero_shot(
     for line in lines:
         assert line.endswith("seen in training") == line.startswith(("nemo ", "ased ", "baved ")), line
         assert "zero-shot" not in line or not line.startswith(("nemo ", "ased ", "baved "))
+
+
+# figures
+
+
+def test_shared_captions_by_hand() -> None:
+    """Three clips; "rain" is a caption of the first two, whose vectors are the wrong way round for it."""
+    audio = torch.eye(3)
+    texts = [["rain", "a"], ["rain", "b"], ["c", "d"]]
+    rain, a, b, c = torch.tensor([0.6, 0.8, 0.0]), audio[0], audio[1], audio[2]
+    found = duplicates(audio, torch.stack([rain, a, rain, b, c, c]), texts, chunk=2)
+    assert (found["distinct_captions"], found["shared_captions"]) == (5, 2)
+    assert found["ceiling"] == pytest.approx(5 / 6)
+    assert found["t2a"]["R@1"] == 1.0  # plainly it is 5 of 6: "rain" finds the second clip for both
+    assert duplicates(audio, torch.stack([a, a, b, b, c, c]), [["1", "2"], ["3", "4"], ["5", "6"]])["ceiling"] == 1.0
+
+
+def test_prompts_are_those_published() -> None:
+    evar, added = prompt_set("evar").prompts(["anger", "neutral", "surprise"], "crema_d")
+    assert evar[:2] == [["angry person talking can be heard"], ["someone talking calmly can be heard"]]
+    assert added == ["surprise"]
+    assert prompt_set("mteb").prompts(["happiness"]) == ([["this person is feeling happy"]], [])
+    assert prompt_set("clara").prompts(["anger"], "ravdess")[0] == [["a person talking in an angry voice"]]
+    assert prompt_set("clara").prompts(["anger"], "crema_d")[0] == [["a person talking in a angry voice"]]
+    assert prompt_set("paraclap").prompts(["surprise"], "tess")[0] == [["pleasant surprise"]]
+    for name in SETS:
+        texts, _ = prompt_set(name).prompts(task_labels("emotion"))
+        assert len({t for (t,) in texts}) == len(texts), "two emotions have one prompt"
+    with pytest.raises(ClaraError, match="Did you mean 'evar'"):
+        prompt_set("evra")
+
+
+def test_classes_can_be_merged_chosen_and_counted_by_fold(data: Path, zoo: Embedder) -> None:
+    spec = DataSpec("iemocap", "iemocap")
+    context = Context(zoo, data)
+    four = ("anger", "happiness", "neutral", "sadness")
+    got = zero_shot(ZeroShotConfig(spec, "emotion", four, merge={"excitement": "happiness"}, only=True), context)
+    assert got["labels"] == {"anger": 1, "happiness": 1, "neutral": 1, "sadness": 0}
+    assert zero_shot(ZeroShotConfig(spec, "emotion"), context)["unlabelled"] == 1
+    got = zero_shot(ZeroShotConfig(DataSpec("esc50", "esc50"), "sound", per="speaker"), context)
+    per = got["languages"]["en"]["per"]
+    assert {k: v["clips"] for k, v in per["groups"].items()} == {"03": 6, "08": 6, "09": 4, "10": 4, "13": 4}
+    assert per["accuracy"] == pytest.approx(sum(g["accuracy"] for g in per["groups"].values()) / 5)
+    with pytest.raises(ClaraError, match="speaker"):
+        zero_shot(ZeroShotConfig(DataSpec("esc50", "esc50"), "sound", per="speeker"), context)
+    with pytest.raises(ClaraError, match="prompt_sets"):
+        zero_shot(ZeroShotConfig(DataSpec("esc50", "esc50"), "sound", prompt_sets=("mteb",)), context)
+
+
+def test_tags_and_keywords(data: Path, zoo: Embedder) -> None:
+    context = Context(zoo, data)
+    got = tagging(TaggingConfig(DataSpec("fsd50k", "fsd50k", ("test",))), context)
+    assert got["labels"] == {"bark": 1, "dog": 1, "rain": 1}
+    assert got["macro_map"] == pytest.approx(sum(got["average_precision"].values()) / 3)
+    with pytest.raises(ClaraError, match="has classes"):
+        tagging(TaggingConfig(DataSpec("cafe", "cafe")), context)
+    train, test = DataSpec("mswc", "mswc", ("train",)), DataSpec("mswc", "mswc", ("test",))
+    got = keywords(KeywordConfig(train, test, shots=(1,), seeds=2), context)
+    assert (got["clips"], got["spoken"]["de"]["words"]) == (2, 2)
+    assert got["spoken"]["de"]["zero_shot"]["prompts"]["haus"][0] == "haus"
+    with pytest.raises(ClaraError, match="No language"):
+        keywords(KeywordConfig(train, test, shots=(5,)), context)
+    with pytest.raises(ClaraError, match="spoken language"):
+        keywords(KeywordConfig(train, test, languages=("xx",)), context)
