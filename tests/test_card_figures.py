@@ -68,7 +68,7 @@ def card_text(tmp_path: Path) -> str:
 def test_a_card_is_filled_from_results(sha256: str, tmp_path: Path) -> None:
     log: list[str] = []
     figures = cards.fill_card(
-        NAME, [result_file(tmp_path / "r.json", sha256, fr=0.0625, overrides=["seed=1"])], log=log.append
+        NAME, [result_file(tmp_path / "r.json", sha256, fr=0.0625, overrides=["seed=1", "workers=8"])], log=log.append
     )
     values = {f["result"]: f for f in figures}
     assert len(log) > 10 and all(line.startswith("no longer stated: ") for line in log)
@@ -112,8 +112,23 @@ def test_wording_and_choice_of_a_card_are_kept_and_values_renewed(sha256: str, t
     everything = cards.fill_card(NAME, [], every=True, log=lambda line: None)
     assert len(everything) == 7 and everything[0]["what"] == "ESC-50, the others"
     assert {f["training"] for f in everything if "/esc/" in f["result"]} == {"other fold"}
+    assert everything[0]["training"] == "other fold"
     again = card_text(tmp_path)
     assert cards.fill_card(NAME, [], log=lambda line: None) == everything and card_text(tmp_path) == again
+
+
+def test_what_training_saw_is_said_and_not_stated_unless_chosen(sha256: str, tmp_path: Path) -> None:
+    path = result_file(tmp_path / "r.json", sha256)
+    data = json.loads(path.read_text())
+    for result, status in zip(data["results"], ("seen", "unseen", "same-source")):
+        result["contamination"] = {"status": status}
+    path.write_text(json.dumps(data))
+    figures = cards.fill_card(NAME, [path], log=lambda line: None)
+    found = {f["result"].split("/")[1]: f["training"] for f in figures}
+    assert found == {"few": "unseen", "caps": "same-source"}
+    every = cards.fill_card(NAME, [], every=True, log=lambda line: None)
+    assert {f["training"] for f in every if "/esc/" in f["result"]} == {"seen"}
+    assert cards.fill_card(NAME, [], log=lambda line: None) == every  # now they are chosen, and stay
 
 
 def test_results_of_other_weights_are_refused_and_old_ones_removed(sha256: str, tmp_path: Path) -> None:

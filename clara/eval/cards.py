@@ -31,6 +31,7 @@ NOT_KEPT = (
     "prompts", "confusion", "outcomes", "ranks", "hits", "captions_of_clips", "examples", "manifest", "templates",
     "average_precision",
 )  # fmt: skip
+HOW = ("workers", "cache", "batch_size", "pictures")  # settings that change no figure
 STATUS = r"^(?:unseen|same-source|unknown|seen)(?:: |$)"  # of clara.eval.contamination, before a card's own words
 MANY_LANGUAGES = 4
 LONG_LIST, LONG_TEXT, MANY_CLASSES = 50, 300, 12
@@ -43,13 +44,13 @@ def fill_card(
 ) -> list[dict[str, Any]]:
     """State the results in the card of a checkpoint of this package, and in the copy beside its weights.
 
-    What an older figure of the same place is called, and what it says of the training data, is kept. An evaluation that
-    the card knows keeps the choice of its figures; of a new one the main figures are taken. Results of other weights
-    are removed, with what was said of them.
+    What an older figure of the same place is called, and what it says of the training data, is kept. An evaluation
+    that the card knows keeps the choice of its figures; of a new one the main figures are taken, unless it is on data
+    seen in training. Results of other weights are removed, with what was said of them.
 
     Args:
         results: JSON files of `clara eval`; none to state anew what is kept beside the cards already.
-        every: take the main figures of all evaluations, whatever the card chose.
+        every: take the main figures of all evaluations, whatever the card chose and training saw.
 
     Returns:
         The figures, as they stand in the front matter.
@@ -119,7 +120,8 @@ def slim(data: Mapping[str, Any], name: str) -> dict[str, Any]:
     out = _slim({k: v for k, v in data.items() if k not in ("overrides", "command")})
     known = (catalog.PACKAGE / "_recipes" / "eval" / data["recipe"]).is_file()
     command = ["clara", "eval", Path(data["recipe"]).stem if known else data["recipe"], "--model", name]
-    out["command"] = shlex.join([*command, "--data", "DATA", *(x for o in data["overrides"] for x in ("--set", o))])
+    settings = [o for o in data["overrides"] if o.split("=")[0] not in HOW]
+    out["command"] = shlex.join([*command, "--data", "DATA", *(x for o in settings for x in ("--set", o))])
     out["checkpoint"]["name"] = name
     for result in out["results"]:
         others = {c: r for c, r in result.get("languages", {}).items() if c != "en" and "plain" in r}
@@ -163,7 +165,7 @@ def value_at(folder: Path, result: str) -> tuple[float, dict[str, Any], dict[str
 
 def card_figures(folder: Path, old: Sequence[Mapping[str, Any]], every: bool = False) -> list[dict[str, Any]]:
     """The figures of a card from the result files in `folder`, in the order of the old ones, then the new."""
-    places = {place: None for file in sorted(folder.glob("*.json")) for place in _main_figures(file)}
+    places = {place: None for file in sorted(folder.glob("*.json")) for place in _main_figures(file, every)}
     chosen = {}
     for figure in old:
         try:
@@ -183,8 +185,10 @@ def _evaluation(place: str) -> tuple[str, ...]:
     return tuple(place.split("/")[:2])
 
 
-def _main_figures(file: Path) -> Iterator[str]:
+def _main_figures(file: Path, every: bool) -> Iterator[str]:
     for result in read_result(file)["results"]:
+        if not every and result.get("contamination", {}).get("status") == "seen":
+            continue
         for keys in main_places(result, result):
             yield "/".join((file.stem, result["name"], *keys))
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import hashlib
 import os
 import re
@@ -51,7 +52,8 @@ class Recipe:
 
 def load_recipe(path: Path, overrides: Sequence[str] = ()) -> tuple[Recipe, dict[str, Any]]:
     """Read a recipe and each evaluation's config. ClaraError for any key, kind or type that is not known."""
-    recipe = build(Recipe, override(load_yaml(path), overrides), where=path.name)
+    defaults = {f.name: f.default for f in dataclasses.fields(Recipe) if f.default is not dataclasses.MISSING}
+    recipe = build(Recipe, override(defaults | load_yaml(path), overrides), where=path.name)
     if not recipe.evaluations:
         raise ClaraError(f"{path}: no evaluations.")
     configs = {}
