@@ -350,8 +350,14 @@ evaluations:
 def test_a_recipe_writes_figures_with_their_provenance(corpus: Path, tmp_path: Path) -> None:
     out, lines = tmp_path / "out", []
     results = run(
-        write_recipe(corpus, TWO), ToneEmbedder(), corpus, out, ["evaluations.tones.languages=[de]"], lines.append
+        write_recipe(corpus, TWO),
+        ToneEmbedder(),
+        corpus,
+        out,
+        ["evaluations.tones.languages=[de]", "workers=2", f"cache={tmp_path / 'cache'}"],
+        lines.append,
     )
+    assert len(list((tmp_path / "cache").glob("*.sqlite"))) == 1
     saved = json.loads((out / "recipe.tones_1.json").read_text())
     assert saved["checkpoint"] == {"name": "tones:1", "sha256": "0" * 64}
     assert saved["seed"] == 4
