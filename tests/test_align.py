@@ -13,7 +13,7 @@ from torch.nn.functional import normalize
 import clara
 from clara.errors import ClaraError
 from clara.text.captions import CaptionConfig, Captioner
-from clara.train.align import AlignConfig, Goals, Names, NamesConfig, align, draw, facts_of_task
+from clara.train.align import AlignConfig, Goals, Names, NamesConfig, align, draw, facts_of_task, loss_of
 from clara.zoo.factory import create_model
 
 RECIPE = {
@@ -44,9 +44,21 @@ def test_a_far_language_is_never_drawn_to_an_anchor(anchored: tuple[Path, Goals]
 
 
 def test_facts_that_only_a_corpus_knows_are_drawn_too() -> None:
-    config = AlignConfig("test-conv", 1, "x", {"word": 10**6}, pairs=0)
+    config = AlignConfig("test-conv", 1, "x", {"word": len(facts_of_task("word")) + 1}, pairs=0)
     said = {p.facts for p in draw(config, Captioner(CaptionConfig(), {}), 0, {"word": [("word", "zh:你好")]})}
     assert frozenset({("word", "zh:你好")}) in said and frozenset({("word", "lt:zero")}) in said
+
+
+def test_few_facts_are_said_several_times_and_are_no_negatives_of_each_other() -> None:
+    config = AlignConfig("test-conv", 1, "x", {"emotion": 20}, pairs=0)
+    pairs = draw(config, Captioner(CaptionConfig(), {}), 0, {})
+    assert len(pairs) == 20 and len({p.facts for p in pairs}) == 9
+    by_fact = normalize(torch.randn(9, 16), dim=-1)
+    order = sorted({p.facts for p in pairs}, key=sorted)
+    same_UD = by_fact[[order.index(p.facts) for p in pairs]]
+    scale = torch.tensor(200.0)
+    counts = torch.tensor([sum(q.facts == p.facts for q in pairs) for p in pairs]).float()
+    assert loss_of(same_UD, same_UD, pairs, {}, scale) == pytest.approx(2 * float(counts.log().mean()), abs=1e-3)
 
 
 def test_a_word_is_another_fact_in_every_language() -> None:

@@ -22,7 +22,7 @@ from tqdm import tqdm
 from clara.config import arch_config, build, load_yaml, override
 from clara.data.facts import named_fact
 from clara.errors import ClaraError, unknown
-from clara.losses import info_nce
+from clara.losses import multi_positive
 from clara.model import DualEncoder
 from clara.text.captions import CaptionConfig, Captioner, Fact, join, verbalize
 from clara.text.prompts import TASKS, languages, load_language, task_labels
@@ -42,7 +42,7 @@ class NamesConfig:
 
 @dataclass(frozen=True)
 class AlignConfig:
-    """`counts`: so many different facts of each task a batch (fewer where the task has fewer); `pairs`: so many pairs
+    """`counts`: so many facts of each task a batch, several times over where the task has fewer; `pairs`: so many pairs
     of sounds, said in one sentence. Every fact is said twice, in languages drawn by `captions`. `weights`: of each
     task's own loss, 1 where not named; `names`: more translations; `init`: a checkpoint whose text side to go on from.
 
@@ -127,7 +127,8 @@ def draw(
     chosen: list[frozenset[Fact]] = []
     for task, count in config.counts.items():
         known = sorted({*facts_of_task(task), *more.get(task, ())})
-        chosen += [frozenset({known[i]}) for i in rng.permutation(len(known))[:count]]
+        rounds = [rng.permutation(len(known)) for _ in range(-(-count // len(known)))]
+        chosen += [frozenset({known[i]}) for i in np.concatenate(rounds)[:count]] if count else []
     sounds = facts_of_task("sound")
     pairs = {frozenset({sounds[i], sounds[j]}) for i, j in rng.integers(len(sounds), size=(config.pairs, 2)) if i != j}
     chosen += sorted(pairs, key=sorted)
@@ -143,17 +144,20 @@ def draw(
 
 
 def loss_of(
-    one_UD: Tensor, two_UD: Tensor, tasks: Sequence[str], weights: Mapping[str, float], scale: Tensor
+    one_UD: Tensor, two_UD: Tensor, pairs: Sequence[Pair], weights: Mapping[str, float], scale: Tensor
 ) -> Tensor:
-    """InfoNCE over all facts, plus the weighted mean of InfoNCE within each task: nine emotions in one template differ
-    by one word, and among two hundred facts nothing would ask for more."""
-    parts, total = [], 0.0
-    for task in sorted(set(tasks)):
-        rows = torch.tensor([t == task for t in tasks])
+    """InfoNCE over all pairs (those of the same facts are each other's positives), plus the weighted mean of InfoNCE
+    within each task: nine emotions in one template differ by one word, and among two hundred facts nothing would ask
+    for more."""
+    first: dict[object, int] = {}
+    group_U = torch.tensor([first.setdefault(p.facts or i, i) for i, p in enumerate(pairs)])
+    same_UU, parts, total = group_U[:, None] == group_U[None], [], 0.0
+    for task in sorted({p.task for p in pairs}):
+        rows = torch.tensor([p.task == task for p in pairs])
         weight = weights.get(task, 1.0)
-        parts.append(weight * info_nce(one_UD[rows], two_UD[rows], scale))
+        parts.append(weight * multi_positive(one_UD[rows], two_UD[rows], same_UU[rows][:, rows], scale))
         total += weight
-    return info_nce(one_UD, two_UD, scale) + torch.stack(parts).sum() / total
+    return multi_positive(one_UD, two_UD, same_UU, scale) + torch.stack(parts).sum() / total
 
 
 class Goals:
@@ -222,7 +226,7 @@ def align(recipe: str | Path, overrides: Sequence[str] = ()) -> Path:
         pairs = draw(config, captioner, step, more, names)
         with torch.autocast("cpu", torch.bfloat16):
             text_UD = model.encode_text(*tokenizer([p.one for p in pairs] + [p.two for p in pairs]))
-        loss = loss_of(*text_UD.split(len(pairs)), [p.task for p in pairs], config.weights, model.scale)
+        loss = loss_of(*text_UD.split(len(pairs)), pairs, config.weights, model.scale)
         if goals:
             near = [
                 p.facts if p.languages[i] not in config.far_languages else frozenset() for i in (0, 1) for p in pairs
