@@ -43,10 +43,11 @@ def test_a_far_language_is_never_drawn_to_an_anchor(anchored: tuple[Path, Goals]
         assert drawn == share or (share is None and 0 < drawn < 1)
 
 
-def test_facts_that_only_a_corpus_knows_are_drawn_too() -> None:
-    config = AlignConfig("test-conv", 1, "x", {"word": len(facts_of_task("word")) + 1}, pairs=0)
-    said = {p.facts for p in draw(config, Captioner(CaptionConfig(), {}), 0, {"word": [("word", "zh:你好")]})}
-    assert frozenset({("word", "zh:你好")}) in said and frozenset({("word", "lt:zero")}) in said
+def test_of_words_only_those_with_an_anchor_are_drawn_where_there_are_anchors() -> None:
+    config = AlignConfig("test-conv", 1, "x", {"word": 3}, pairs=0)
+    captioner, hello = Captioner(CaptionConfig(), {}), ("word", "zh:你好")
+    assert {p.facts for p in draw(config, captioner, 0, {"word": [hello]})} == {frozenset({hello})}
+    assert len({p.facts for p in draw(config, captioner, 0, {})}) == 3
 
 
 def test_few_facts_are_said_several_times_and_are_no_negatives_of_each_other() -> None:

@@ -123,6 +123,8 @@ def slim(data: Mapping[str, Any], name: str) -> dict[str, Any]:
     settings = [o for o in data["overrides"] if o.split("=")[0] not in HOW]
     out["command"] = shlex.join([*command, "--data", "DATA", *(x for o in settings for x in ("--set", o))])
     out["checkpoint"]["name"] = name
+    if "not_at_hand" in data:  # why not names a folder of one machine
+        out["not_at_hand"] = [missing["name"] for missing in data["not_at_hand"]]
     for result in out["results"]:
         others = {c: r for c, r in result.get("languages", {}).items() if c != "en" and "plain" in r}
         if len(others) > MANY_LANGUAGES:

@@ -122,11 +122,12 @@ class Names:
 def draw(
     config: AlignConfig, captioner: Captioner, step: int, more: Mapping[str, list[Fact]], names: Names | None = None
 ) -> list[Pair]:
-    """The pairs of batch `step`, sorted by task. `more`: facts of a task beside those the language files know."""
+    """The pairs of batch `step`, sorted by task. `more`: the words that have anchors; without any, all."""
     rng = np.random.default_rng([config.seed, step])
     chosen: list[frozenset[Fact]] = []
     for task, count in config.counts.items():
-        known = sorted({*facts_of_task(task), *more.get(task, ())})
+        # a word is its own translation: one that nobody recorded has nothing to be drawn to
+        known = sorted(more[task]) if task == "word" and more.get(task) else facts_of_task(task)
         rounds = [rng.permutation(len(known)) for _ in range(-(-count // len(known)))]
         chosen += [frozenset({known[i]}) for i in np.concatenate(rounds)[:count]] if count else []
     sounds = facts_of_task("sound")
