@@ -228,6 +228,7 @@ def test_verdicts(names: tuple[str, ...], touches: dict[str, str], corpus: str, 
 def test_the_worst_corpus_decides_and_no_card_is_no_claim() -> None:
     training = Training(("nEMO", "Freesound"), {})
     assert contamination(["emodb"], training)["claim"] == "zero-shot"
+    assert "taught by clips" in contamination(["emodb"], training, taught=True)["claim"]
     assert contamination(["emodb", "esc50"], training)["status"] == "same-source"
     assert contamination(["emodb", "esc50", "nemo"], training)["claim"] == "seen in training"
     assert contamination(["emodb"], None)["claim"] == "training data not known"

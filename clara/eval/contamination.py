@@ -175,9 +175,11 @@ def _origins(corpus: str) -> set[str]:
     return {corpus}.union(*map(_origins, SOURCES.get(corpus, ())))
 
 
-def contamination(corpora: Iterable[str], training: Training | None) -> dict[str, Any]:
-    """What stands in a result: {"status": the worst, "claim": its words, "corpora": {name: {"status", "because"}}}."""
+def contamination(corpora: Iterable[str], training: Training | None, taught: bool = False) -> dict[str, Any]:
+    """What stands in a result: {"status": the worst, "claim": its words, "corpora": {name: {"status", "because"}}}.
+    `taught`: labelled clips of the corpus taught the classes (few-shot, probe), which no status makes zero-shot."""
     verdicts = {name: judge(name, training) for name in sorted(set(corpora))}
     worst = max((v.status for v in verdicts.values()), key=STATUSES.index, default="unknown")
     found = {name: {"status": v.status, "because": v.because} for name, v in verdicts.items()}
-    return {"status": worst, "claim": CLAIMS[worst], "corpora": found}
+    claim = "unseen by the encoder, taught by clips" if taught and worst == "unseen" else CLAIMS[worst]
+    return {"status": worst, "claim": claim, "corpora": found}

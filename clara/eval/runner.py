@@ -137,7 +137,8 @@ def _evaluate(name: str, kind: str, config: Any, context: Context) -> dict[str, 
     context.fresh()
     found = KINDS[kind][1](config, context)
     found["data"] = context.found
-    found["contamination"] = contamination({row.corpus for row in context.used}, training_of(context.zoo.name))
+    corpora = {row.corpus for row in context.used}
+    found["contamination"] = contamination(corpora, training_of(context.zoo.name), taught=kind == "probe")
     clips = sorted({os.path.relpath(row.audio, context.data) for row in context.used})
     spent = context.spent
     speed = {"embedded": spent.embedded, "cached": spent.cached, "seconds": round(spent.seconds, 3)}
