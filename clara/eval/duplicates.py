@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Sequence
 from typing import Any
 
@@ -31,13 +30,13 @@ def duplicates(audio_AD: Tensor, text_TD: Tensor, texts: Sequence[Sequence[str]]
     """
     flat = [t for own in texts for t in own]
     owner_T = np.repeat(np.arange(len(texts)), [len(t) for t in texts])
-    clips: dict[str, Counter[int]] = {}
+    clips: dict[str, set[int]] = {}
     for text, clip in zip(flat, owner_T.tolist()):
-        clips.setdefault(text, Counter())[clip] += 1
+        clips.setdefault(text, set()).add(clip)
     out: dict[str, Any] = {
         "distinct_captions": len(clips),
         "shared_captions": sum(len(clips[t]) > 1 for t in flat),
-        "ceiling": sum(max(n.values()) for n in clips.values()) / len(flat),
+        "ceiling": metrics.duplicate_ceiling(texts),
     }
     if not out["shared_captions"]:
         return out
