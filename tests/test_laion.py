@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 import subprocess
 import sys
@@ -15,10 +14,10 @@ import pytest
 import torch
 from claps import save_roberta
 from golden.clips import TEXTS, clip
-from safetensors import safe_open
+from goldens import read_golden
 from torch import Tensor
 
-from clara.audio.clap_mel import ClapMelConfig, filters
+from clara.audio.clap_mel import ClapMelConfig
 from clara.audio.features import pad_waves
 from clara.errors import ClaraError
 from clara.zoo.convert import read_foreign
@@ -29,19 +28,8 @@ GOLDEN = Path(__file__).parent / "golden"
 SECONDS = {"unfused": (0.4, 3.1, 10.0), "fused": (0.4, 10.0, 10.005, 17.3)}
 
 
-def read_golden(which: str) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
-    """(the tensors of its own file, what was left out filled in; the vectors its wrapper gave)."""
-    with safe_open(GOLDEN / f"laion-{which}.safetensors", "pt") as file:
-        stored = {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118 (it is no dictionary)
-        computed = json.loads(file.metadata()["computed"])
-    state = {k.removeprefix("weights."): v.float() for k, v in stored.items() if k.startswith("weights.")}
-    for name, shape in computed.items():
-        state[name] = torch.zeros(shape)
-        if name.endswith("conv_real.weight"):
-            state[name][0, 0] = torch.hann_window(1024)
-        if name.endswith("melW"):
-            state[name] = filters(ClapMelConfig())
-    return state, {k: stored[k] for k in ("audio", "text")}
+def golden_of(which: str) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
+    return read_golden(f"laion-{which}", ClapMelConfig())
 
 
 @pytest.fixture
@@ -49,7 +37,7 @@ def peer_file(tmp_path: Path) -> Callable[..., tuple[Path, str]]:
     """peer_file(which, change=…) -> (its file, its tokenizer's folder); `change` edits the state."""
 
     def write(which: str, change: Callable[[dict], Any] = lambda state: None) -> tuple[Path, str]:
-        state, _ = read_golden(which)
+        state, _ = golden_of(which)
         change(state)
         path = tmp_path / "630k-best.pt"
         training = {"epoch": 3, "state_dict": state, "best": np.float64(0.5)}
@@ -64,7 +52,7 @@ def test_its_vectors(which: str, peer_file: Callable, tmp_path: Path) -> None:
     path, tokenizer = peer_file(which)
     convert_checkpoint(path, tmp_path / "ours", "laion", tokenizer)
     zoo = load(f"dir:{tmp_path / 'ours'}", "cpu")
-    _, golden = read_golden(which)
+    _, golden = golden_of(which)
     waves = [torch.from_numpy(clip(s, 48000, i)) for i, s in enumerate(SECONDS[which])]
     with torch.no_grad():
         audio_BD = zoo.model.encode_audio(*pad_waves(waves))

@@ -11,7 +11,7 @@ import pytest
 import soundfile as sf
 import torch
 from golden.clips import TEXTS, clip
-from safetensors import safe_open
+from goldens import read_golden
 from torch import Tensor
 from torch.nn.functional import normalize
 from vocabularies import save_bert, save_gpt2
@@ -29,19 +29,9 @@ TOKENIZER = {"2022": save_bert, "2023": save_gpt2}
 VERSIONS = ("2022", "2023")
 
 
-def read_golden(version: str) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
-    """(the tensors of its own file, what was left out filled in; the vectors its wrapper gave)."""
-    with safe_open(GOLDEN / f"msclap-{version}.safetensors", "pt") as file:
-        stored = {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118 (it is no dictionary)
-        computed = json.loads(file.metadata()["computed"])
-    state = {k.removeprefix("weights."): v.float() for k, v in stored.items() if k.startswith("weights.")}
-    for name, shape in computed.items():
-        state[name] = torch.zeros(shape)
-        if name.endswith("conv_real.weight"):
-            state[name][0, 0] = torch.hann_window(1024)
-        if name.endswith("melW"):  # the HTSAT of 2023 has its filters laid out for 32 kHz
-            state[name] = filters(ClapMelConfig(32000 if version == "2023" else 44100))
-    return state, {k: stored[k] for k in ("audio", "text")}
+def golden_of(version: str) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
+    # the HTSAT of 2023 has its filters laid out for 32 kHz
+    return read_golden(f"msclap-{version}", ClapMelConfig(32000 if version == "2023" else 44100))
 
 
 @pytest.fixture
@@ -49,7 +39,7 @@ def peer_file(tmp_path: Path) -> Callable[..., tuple[Path, Path]]:
     """peer_file(version, change=…) -> (its file, the folder of its tokenizer); `change` edits the state."""
 
     def write(version: str, change: Callable[[dict], Any] = lambda state: None) -> tuple[Path, Path]:
-        state, _ = read_golden(version)
+        state, _ = golden_of(version)
         change(state)
         path = tmp_path / f"CLAP_weights_{version}.pth"
         torch.save({"model": state}, path)
@@ -74,7 +64,7 @@ def test_its_vectors(version: str, peer_file: Callable, tmp_path: Path) -> None:
     path, text = peer_file(version)
     convert_checkpoint(path, tmp_path / "ours", "msclap", str(text))
     zoo = load(f"dir:{tmp_path / 'ours'}", "cpu")
-    _, golden = read_golden(version)
+    _, golden = golden_of(version)
     audio_BD, text_BD = vectors(zoo, version)
     for ours, theirs in ((audio_BD, golden["audio"]), (text_BD, golden["text"])):
         torch.testing.assert_close(ours, theirs, rtol=0, atol=1e-4)

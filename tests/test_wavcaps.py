@@ -11,12 +11,12 @@ from typing import Any
 import pytest
 import torch
 from golden.clips import TEXTS, clip
-from safetensors import safe_open
+from goldens import read_golden
 from torch import Tensor
 from torch.nn.functional import normalize
 from vocabularies import save_bert
 
-from clara.audio.clap_mel import ClapMelConfig, filters
+from clara.audio.clap_mel import ClapMelConfig
 from clara.audio.features import pad_waves
 from clara.errors import ClaraError
 from clara.zoo.embedder import Embedder, load
@@ -28,19 +28,8 @@ KINDS = ("cnn14", "htsat")
 AUDIO = "audio_encoder.audio_enc."
 
 
-def read_golden(kind: str) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
-    """(the tensors of its own file, what was left out filled in; the vectors its code gave)."""
-    with safe_open(GOLDEN / f"wavcaps-{kind}.safetensors", "pt") as file:
-        stored = {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118 (it is no dictionary)
-        computed = json.loads(file.metadata()["computed"])
-    state = {k.removeprefix("weights."): v.float() for k, v in stored.items() if k.startswith("weights.")}
-    for name, shape in computed.items():
-        state[name] = torch.zeros(shape)
-        if name.endswith("conv_real.weight"):
-            state[name][0, 0] = torch.hann_window(1024)
-        if name.endswith("melW"):
-            state[name] = filters(ClapMelConfig(32000))
-    return state, {k: stored[k] for k in ("audio", "text")}
+def golden_of(kind: str) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
+    return read_golden(f"wavcaps-{kind}", ClapMelConfig(32000))
 
 
 @pytest.fixture
@@ -48,7 +37,7 @@ def peer_file(tmp_path: Path) -> Callable[..., tuple[Path, str, str]]:
     """peer_file(kind, change=…) -> what `load_foreign` takes; `change` edits the state."""
 
     def write(kind: str, change: Callable[[dict], Any] = lambda state: None) -> tuple[Path, str, str]:
-        state, _ = read_golden(kind)
+        state, _ = golden_of(kind)
         change(state)
         path = tmp_path / f"{kind}.pt"
         torch.save({"model": state, "epoch": 3}, path)
@@ -73,7 +62,7 @@ def test_its_vectors(kind: str, peer_file: Callable, tmp_path: Path) -> None:
     path, family, text = peer_file(kind)
     convert_checkpoint(path, tmp_path / "ours", family, text)
     zoo = load(f"dir:{tmp_path / 'ours'}", "cpu")
-    _, golden = read_golden(kind)
+    _, golden = golden_of(kind)
     audio_BD, text_BD = vectors(zoo, kind)
     for ours, theirs in ((audio_BD, golden["audio"]), (text_BD, golden["text"])):
         torch.testing.assert_close(ours, theirs, rtol=0, atol=1e-4)
