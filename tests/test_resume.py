@@ -89,3 +89,38 @@ def test_another_recipe_in_the_same_folder_is_refused(shard: str, tmp_path: Path
     run(tone_config(shard, tmp_path, steps=1))
     with pytest.raises(ClaraError, match=r"seed was 0, is 1.*another `out`"):
         run(tone_config(shard, tmp_path, steps=2, seed=1))
+
+
+def forget(out: Path, step: int, *keys: str) -> None:
+    """Make the checkpoint one of a version that had no such keys."""
+    path = out / f"step-{step}" / checkpoint.STATE
+    state = json.loads(path.read_text())
+    for key in keys:
+        *parents, last = key.split(".")
+        node = state["recipe"]
+        for part in parents:
+            node = node[part]
+        del node[last]
+    path.write_text(json.dumps(state))
+
+
+def test_keys_that_came_later_count_as_their_defaults(shard: str, tmp_path: Path) -> None:
+    new = ("grad_cache", "data.mix", "data.captions.said", "optim.text_lr_scale", "spec_augment.style")
+    run(tone_config(shard, tmp_path, steps=1, spec_augment=SpecAugmentConfig(style=0.0)))
+    forget(tmp_path, 1, *new)
+    run(tone_config(shard, tmp_path, steps=2, spec_augment=SpecAugmentConfig(style=0.0)))
+    assert [row[0] for row in lines(tmp_path)] == [1, 2]
+    forget(tmp_path, 2, *new)
+    with pytest.raises(ClaraError, match=r"\(grad_cache was None, is 5; spec_augment.style was 0.0, is 0.5\)"):
+        run(tone_config(shard, tmp_path, steps=3, grad_cache=5, spec_augment=SpecAugmentConfig(style=0.5)))
+
+
+def test_what_differs_is_named_in_full(shard: str, tmp_path: Path) -> None:
+    run(tone_config(shard, tmp_path, steps=1))
+    path = tmp_path / "step-1" / checkpoint.STATE
+    state = json.loads(path.read_text())
+    state["recipe"]["optim"]["gone"] = 7
+    path.write_text(json.dumps(state))
+    with pytest.raises(ClaraError) as error:
+        run(tone_config(shard, tmp_path, steps=2, spec_augment=SpecAugmentConfig()))
+    assert "optim.gone was 7, is absent; spec_augment was None, is {'" in str(error.value)

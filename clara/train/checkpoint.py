@@ -6,17 +6,19 @@ need no room in it: the trainer seeds them from (seed, step, rank) before every 
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import os
 import re
 import shutil
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
+from clara.config import Spec, to_dict
 from clara.errors import ClaraError
 
 STATE = "state.json"
@@ -85,22 +87,49 @@ def _whole(folder: Path) -> bool:
     return all((folder / n).is_file() and (folder / n).stat().st_size == size for n, size in files.items())
 
 
-def load(folder: Path, recipe: Mapping[str, Any]) -> tuple[int, dict[str, dict[str, Tensor]]]:
-    """(steps done, tensors by file stem). ClaraError when the checkpoint is of another recipe, naming what differs."""
+def load(folder: Path, recipe: Any) -> tuple[int, dict[str, dict[str, Tensor]]]:
+    """(steps done, tensors by file stem) of a checkpoint of `recipe`: a config, or the plain mapping of one.
+
+    A key that the config has and the checkpoint's recipe lacks is newer than the checkpoint: it counts as its default.
+
+    Raises:
+        ClaraError: the checkpoint is of another recipe; every key that differs is named, with both values.
+    """
     state = json.loads((folder / STATE).read_text(encoding="utf-8"))
-    before, now = _flat(state["recipe"]), _flat(json.loads(json.dumps(recipe)))
-    changed = [k for k in sorted(before.keys() | now.keys()) if before.get(k) != now.get(k) and not _free(k)]
-    if changed:
-        shown = "; ".join(f"{k} was {before.get(k)!r}, is {now.get(k)!r}" for k in changed[:8])
+    before, now = _with_defaults(state["recipe"], recipe), _plain(recipe)
+    if changed := [f"{k} was {old}, is {new}" for k, old, new in _differences(before, now) if k not in FREE]:
+        shown = "; ".join(changed)
         raise ClaraError(f"{folder} is of another recipe ({shown}): choose another `out`, or set these back to resume.")
     return state["step"], {name.removesuffix(".safetensors"): load_file(folder / name) for name in state["files"]}
 
 
-def _free(key: str) -> bool:
-    return any(key == f or key.startswith(f + ".") for f in FREE)
+def _plain(config: Any) -> Any:
+    """As it is once written as JSON and read again."""
+    return json.loads(json.dumps(to_dict(config)))
 
 
-def _flat(data: Any, prefix: str = "") -> dict[str, Any]:
-    if isinstance(data, Mapping) and data:
-        return {k: v for key, value in data.items() for k, v in _flat(value, f"{prefix}.{key}".lstrip(".")).items()}
-    return {prefix: data}
+def _with_defaults(stored: Any, config: Any) -> Any:
+    """`stored` with the defaults of `config`'s dataclasses, at every depth, where it lacks a key that has one."""
+    if not (dataclasses.is_dataclass(config) and isinstance(stored, Mapping)) or isinstance(config, Spec):
+        return stored
+    out = {key: _with_defaults(value, getattr(config, key, None)) for key, value in stored.items()}
+    for field in dataclasses.fields(config):
+        if field.default is not dataclasses.MISSING:
+            out.setdefault(field.name, _plain(field.default))
+        elif field.default_factory is not dataclasses.MISSING:
+            out.setdefault(field.name, _plain(field.default_factory()))
+    return out
+
+
+def _differences(before: Any, now: Any, key: str = "") -> Iterator[tuple[str, str, str]]:
+    """(key, value before, value now) wherever two plain trees differ, as deep as both have keys."""
+    if not (isinstance(before, Mapping) and isinstance(now, Mapping)):
+        if before != now:
+            yield key, repr(before), repr(now)
+        return
+    for name in sorted(before.keys() | now.keys()):
+        path = f"{key}.{name}" if key else name
+        if name in before and name in now:
+            yield from _differences(before[name], now[name], path)
+        else:
+            yield path, *(repr(tree[name]) if name in tree else "absent" for tree in (before, now))

@@ -9,11 +9,9 @@ import copy
 import math
 import random
 import signal
-import threading
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from types import FrameType
 from typing import Any
 
 import numpy as np
@@ -33,6 +31,7 @@ from clara.train import checkpoint
 from clara.train.anchors import AnchorStage, anchor_model
 from clara.train.distributed import World, processes
 from clara.train.grad_cache import cached_step, plain_step
+from clara.train.interrupt import Interrupt
 from clara.train.log import RunLog
 from clara.train.optim import (
     EMA,
@@ -197,7 +196,7 @@ class Trainer:
         folder = checkpoint.newest(self.out)
         if folder is None:
             return None
-        self.done, tensors = checkpoint.load(folder, self.recipe)
+        self.done, tensors = checkpoint.load(folder, self.config)
         factory.load_strictly(self.model, tensors["model"], str(folder))
         load_optimizer(self.model, self.optimizer, tensors["optimizer"])
         if self.ema:
@@ -330,25 +329,3 @@ def _seed(seed: int, step: int, rank: int) -> None:
     random.seed(value)
     np.random.seed(value)
     torch.manual_seed(value)
-
-
-class Interrupt:
-    """While entered, the first SIGINT or SIGTERM only sets `number`; a second one acts as before."""
-
-    def __init__(self) -> None:
-        self.number = 0
-        self.before: dict[int, Any] = {}
-
-    def __enter__(self) -> Interrupt:
-        if threading.current_thread() is threading.main_thread():
-            self.before = {n: signal.signal(n, self._note) for n in (signal.SIGINT, signal.SIGTERM)}
-        return self
-
-    def _note(self, number: int, frame: FrameType | None) -> None:
-        self.number = number
-        self.__exit__()
-
-    def __exit__(self, *error: object) -> None:
-        for number, handler in self.before.items():
-            signal.signal(number, handler)
-        self.before = {}
