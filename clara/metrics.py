@@ -184,15 +184,25 @@ def retrieval(sim_TA: Any, audio_of_text_T: Any) -> dict[str, dict[str, float]]:
 
 
 def gallery_ranks(query_QD: Any, gallery_ND: Any, own: Sequence[Any], chunk: int = 1024) -> list[np.ndarray]:
-    """`own_ranks` of unit vectors by cosine, without the matrix: memory is chunk × chunk × targets, for any N.
+    """`own_ranks` of unit vectors by cosine, without the matrix: memory is chunk × chunk beside the targets, for any N.
 
-    Cosines are compared at six decimals, so that equal candidates tie whatever the chunk.
+    Cosines are compared at six decimals, so that equal candidates tie whatever the chunk. A gallery on disk
+    (`numpy.memmap`) is read chunk by chunk.
 
     Args:
         own: for each query the indices (K,) of its targets in the gallery, at least one.
         chunk: queries and candidates compared at a time.
     """
-    query, gallery = _array(query_QD, "queries", 2), _array(gallery_ND, "gallery", 2)
+    query, gallery = (
+        x.detach().cpu().numpy() if hasattr(x, "detach") else np.asarray(x) for x in (query_QD, gallery_ND)
+    )
+    if (
+        query.ndim != 2
+        or gallery.ndim != 2
+        or query.shape[1:] != gallery.shape[1:]
+        or 0 in (*query.shape, *gallery.shape)
+    ):
+        raise ClaraError(f"queries {query.shape}, gallery {gallery.shape}: expected vectors of one length, none empty.")
     own = [np.asarray(o, int) for o in own]
     if chunk < 1 or len(own) != len(query) or any(o.ndim != 1 or len(o) == 0 for o in own):
         raise ClaraError(
@@ -202,21 +212,29 @@ def gallery_ranks(query_QD: Any, gallery_ND: Any, own: Sequence[Any], chunk: int
         raise ClaraError(f"A target is outside the gallery of {len(gallery)}.")
     out: list[np.ndarray] = []
     for start in range(0, len(query), chunk):
-        part_QD, mine = query[start : start + chunk].astype(np.float64), own[start : start + chunk]
-        most = max(map(len, mine))
-        target_QK = np.full((len(mine), most), np.inf)
-        for q, o in enumerate(mine):
-            cosines = (gallery[o].astype(np.float64) @ part_QD[q]).round(COSINE_DECIMALS)
-            target_QK[q, : len(o)] = np.sort(cosines)[::-1]
-        above_QK = np.zeros((len(mine), most), int)
-        for at in range(0, len(gallery), chunk):
-            sim_QN = (part_QD @ gallery[at : at + chunk].astype(np.float64).T).round(COSINE_DECIMALS)
-            for k in range(most):
-                above_QK[:, k] += (sim_QN >= target_QK[:, k, None]).sum(1)
-        for q, o in enumerate(mine):
-            best = target_QK[q, : len(o)]
-            above_own = (best[:, None] >= best).sum(0)
-            out.append(above_QK[q, : len(o)] - above_own + np.arange(1, len(o) + 1))
+        part_QD = _array(query[start : start + chunk], "queries", 2).astype(np.float64)
+        out += _part_ranks(part_QD, gallery, own[start : start + chunk], chunk)
+    return out
+
+
+def _part_ranks(part_QD: np.ndarray, gallery_ND: np.ndarray, own: list[np.ndarray], chunk: int) -> list[np.ndarray]:
+    """`gallery_ranks` of a few queries: how many candidates reach each target, counted chunk by chunk."""
+    target_QK = np.full((len(own), max(map(len, own))), np.inf)
+    for q, o in enumerate(own):
+        cosines = (gallery_ND[o].astype(np.float64) @ part_QD[q]).round(COSINE_DECIMALS)
+        target_QK[q, : len(o)] = np.sort(cosines)[::-1]
+    least_QK = target_QK - 0.5 * 10**-COSINE_DECIMALS  # what rounds to the target or more: cheaper than rounding all
+    above_QK = np.zeros(target_QK.shape, int)
+    for at in range(0, len(gallery_ND), chunk):
+        some_ND = _array(gallery_ND[at : at + chunk], "gallery", 2).astype(np.float64)
+        sim_QN = part_QD @ some_ND.T
+        for k in range(target_QK.shape[1]):
+            above_QK[:, k] += np.count_nonzero(sim_QN >= least_QK[:, k, None], axis=1)
+    out = []
+    for q, o in enumerate(own):
+        best, place = target_QK[q, : len(o)], np.arange(1, len(o) + 1)
+        others = above_QK[q, : len(o)] - (best[:, None] >= best).sum(0)
+        out.append(np.maximum(others, 0) + place)
     return out
 
 

@@ -6,18 +6,11 @@ from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
-import torch
 from torch import Tensor
 
 from clara import metrics
 
-DECIMALS = 6
 TIES = "a tie counts against the query; cosines are compared at six decimals"
-
-
-def cosines(x_XD: Tensor, y_YD: Tensor) -> np.ndarray:
-    """Cosines (X, Y) of unit vectors at six decimals, so that equal clips and captions tie whatever the chunk size."""
-    return torch.round(x_XD.double() @ y_YD.double().T, decimals=DECIMALS).numpy()
 
 
 def duplicates(audio_AD: Tensor, text_TD: Tensor, texts: Sequence[Sequence[str]], chunk: int = 1024) -> dict[str, Any]:
@@ -40,11 +33,10 @@ def duplicates(audio_AD: Tensor, text_TD: Tensor, texts: Sequence[Sequence[str]]
     }
     if not out["shared_captions"]:
         return out
-    group_T, t2a, a2t = np.unique(flat, return_inverse=True)[1], [], []
-    for start in range(0, len(flat), chunk):
-        for text, sim_A in enumerate(cosines(text_TD[start : start + chunk], audio_AD), start):
-            t2a.append(metrics.own_ranks(sim_A, np.isin(np.arange(len(texts)), list(clips[flat[text]])))[0])
-    for start in range(0, len(texts), chunk):
-        for clip, sim_T in enumerate(cosines(audio_AD[start : start + chunk], text_TD), start):
-            a2t.append(metrics.own_ranks(sim_T, np.isin(group_T, group_T[owner_T == clip])))
-    return out | metrics.retrieval_figures(np.array(t2a), a2t)
+    same: dict[str, list[int]] = {}
+    for place, text in enumerate(flat):
+        same.setdefault(text, []).append(place)
+    right = [sorted({place for text in own for place in same[text]}) for own in texts]
+    t2a = metrics.gallery_ranks(text_TD, audio_AD, [sorted(clips[text]) for text in flat], chunk)
+    a2t = metrics.gallery_ranks(audio_AD, text_TD, right, chunk)
+    return out | metrics.retrieval_figures(np.array([r[0] for r in t2a]), a2t)

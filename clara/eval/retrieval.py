@@ -19,7 +19,7 @@ from clara import metrics
 from clara.data.manifest import Row, split_audio
 from clara.errors import ClaraError
 from clara.eval.clips import Context, DataSpec, source
-from clara.eval.duplicates import TIES, cosines, duplicates
+from clara.eval.duplicates import TIES, duplicates
 from clara.eval.outcomes import pack_counts
 
 EXAMPLES, SHOWN = 8, 3  # captions shown with what they find, and how many clips of each
@@ -119,18 +119,9 @@ def examples(audio_AD: Tensor, text_TD: Tensor, texts: Sequence[Sequence[str]], 
 def ranks(
     audio_AD: Tensor, text_TD: Tensor, owner_T: np.ndarray, chunk: int = 1024
 ) -> tuple[np.ndarray, list[np.ndarray]]:
-    """Rank of its clip for each text (T,), and for each clip the sorted ranks of its texts.
-
-    The similarity matrix is never held whole: memory is `chunk` × the larger of A and T.
-    """
-    if chunk < 1:
-        raise ClaraError(f"chunk={chunk}: expected at least 1.")
-    t2a = [
-        metrics.target_ranks(cosines(part, audio_AD), own)
-        for part, own in zip(text_TD.split(chunk), np.split(owner_T, range(chunk, len(owner_T), chunk)))
-    ]
-    a2t = []
-    for start in range(0, len(audio_AD), chunk):
-        sim_CT = cosines(audio_AD[start : start + chunk], text_TD)
-        a2t += [metrics.own_ranks(sim_T, owner_T == start + i) for i, sim_T in enumerate(sim_CT)]
-    return np.concatenate(t2a), a2t
+    """Rank of its clip for each text (T,), and for each clip the sorted ranks of its texts: `metrics.gallery_ranks`
+    both ways, so the similarity matrix is never held whole. ClaraError where a clip has no text."""
+    ends = np.bincount(owner_T, minlength=len(audio_AD)).cumsum()
+    texts_of = np.split(np.argsort(owner_T, kind="stable"), ends[:-1])
+    t2a = metrics.gallery_ranks(text_TD, audio_AD, owner_T[:, None], chunk)
+    return np.concatenate(t2a), metrics.gallery_ranks(audio_AD, text_TD, texts_of, chunk)
