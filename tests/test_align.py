@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import json
+import os
+import signal
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 import yaml
@@ -13,8 +16,10 @@ from torch.nn.functional import normalize
 import clara
 from clara.errors import ClaraError
 from clara.text.captions import CaptionConfig, Captioner
-from clara.train.align import AlignConfig, Goals, Names, NamesConfig, align, draw, facts_of_task, loss_of
-from clara.zoo.factory import create_model
+from clara.train.align import AlignConfig, Aligner, align, encode, loss_of
+from clara.train.anchors import Goals
+from clara.train.texts import Names, NamesConfig, Pair, draw, facts_of_task
+from clara.zoo.factory import create_model, get_tokenizer
 
 RECIPE = {
     "model": "clara-small", "steps": 25, "counts": {"emotion": 9, "sound": 20}, "pairs": 2, "threads": 2,
@@ -23,11 +28,13 @@ RECIPE = {
 FACTS = ["emotion/anger", "emotion/calm", "sound/dog", "sound/rain", "word/zh:你好"]
 
 
+def drawn(counts: dict[str, int], pairs: int = 0, seed: int = 0, known: dict | None = None, names: Names | None = None):
+    return draw(counts, pairs, Captioner(CaptionConfig(), {}), np.random.default_rng(seed), known or {}, names)
+
+
 def test_batches_are_seeded() -> None:
-    config = AlignConfig("test-conv", 1, "x", {"emotion": 9, "word": 5}, pairs=3)
-    captioner = Captioner(CaptionConfig(), {})
-    pairs = draw(config, captioner, 4, {})
-    assert pairs == draw(config, captioner, 4, {}) != draw(config, captioner, 5, {})
+    pairs = drawn({"emotion": 9, "word": 5}, pairs=3, seed=4)
+    assert pairs == drawn({"emotion": 9, "word": 5}, pairs=3, seed=4) != drawn({"emotion": 9, "word": 5}, 3, seed=5)
     assert [p.task for p in pairs].count("emotion") == 9 and 9 + 5 < len(pairs) <= 9 + 5 + 3
     assert any(p.one != p.two for p in pairs)
 
@@ -37,22 +44,63 @@ def test_a_far_language_is_never_drawn_to_an_anchor(anchored: tuple[Path, Goals]
     monkeypatch.setattr(Goals, "loss", lambda self, text_UD, facts, scale: seen.extend(facts) or text_UD.sum() * 0)
     recipe = {**RECIPE, "steps": 1, "anchors": f"dir:{anchored[0]}", "out": str(tmp_path / "out"), "pairs": 0}
     for far, share in (([], 1.0), (["de"], None), (["en", "de"], 0.0)):
-        (tmp_path / "r.yaml").write_text(yaml.safe_dump(recipe | {"far_languages": far}))
+        out = str(tmp_path / f"out{len(far)}")
+        (tmp_path / "r.yaml").write_text(yaml.safe_dump(recipe | {"far_languages": far, "out": out}))
         align(tmp_path / "r.yaml")
         drawn, seen[:] = sum(map(bool, seen)) / len(seen), []
         assert drawn == share or (share is None and 0 < drawn < 1)
 
 
+def test_a_far_text_is_drawn_to_its_twin_and_the_twin_is_not_drawn_to_it(
+    anchored: tuple[Path, Goals], tmp_path: Path
+) -> None:
+    far = AlignConfig("clara-small", 1, str(tmp_path), anchors=f"dir:{anchored[0]}", far_languages=("de",))
+    rain = frozenset({("sound", "rain")})
+    pairs = [Pair("rain", "Regen", "sound", rain, ("en", "de")), Pair("Regen", "Regen", "sound", rain, ("de", "de"))]
+    text_UD = normalize(torch.randn(4, 256, generator=torch.Generator().manual_seed(0)), dim=-1).requires_grad_()
+    near, lone, german, lone_too = torch.autograd.grad(Aligner(far).pull(text_UD, pairs), text_UD)[0]
+    assert torch.allclose(german, -4.0 * text_UD[0].detach(), atol=1e-6)
+    assert not lone.any() and not lone_too.any()
+    goal = Aligner(far).goals.loss(text_UD, [rain, *[frozenset()] * 3], Aligner(far).model.scale)
+    assert torch.allclose(near, torch.autograd.grad(goal, text_UD)[0][0], atol=1e-6)
+
+
+def test_texts_sorted_by_length_have_the_embeddings_that_they_have_alone() -> None:
+    model, tokenizer = create_model("clara-small.base"), get_tokenizer("clara-small.base")
+    texts = ["rain", "a long sentence about rain that falls on a roof of tin in the night", "dog", "κουδούνι", "rain"]
+    with torch.inference_mode():
+        together, alone = encode(model, tokenizer, texts), torch.cat([encode(model, tokenizer, [t]) for t in texts])
+    assert (together * alone).sum(1).min() > 0.999 and together[0] @ together[2] < 0.9
+
+
+def test_a_stopped_run_goes_on_as_if_it_had_not_been(tmp_path: Path) -> None:
+    recipe = tmp_path / "r.yaml"
+    recipe.write_text(yaml.safe_dump({**RECIPE, "steps": 4, "save_every": 2, "out": str(tmp_path / "whole")}))
+    whole = create_model(f"dir:{align(recipe)}").state_dict()
+    part = [f"out={tmp_path / 'part'}"]
+    step = Aligner.step
+
+    def interrupted(self: Aligner) -> dict[str, float]:
+        os.kill(os.getpid(), signal.SIGINT)
+        return step(self)
+
+    with pytest.MonkeyPatch.context() as patch, pytest.raises(SystemExit) as stopped:
+        patch.setattr(Aligner, "step", interrupted)
+        align(recipe, part)
+    assert stopped.value.code == 130 and (tmp_path / "part" / "step-1").is_dir()
+    resumed = create_model(f"dir:{align(recipe, part)}").state_dict()
+    assert all(torch.equal(t, resumed[n]) for n, t in whole.items())
+    assert [json.loads(x)["step"] for x in (tmp_path / "part" / "metrics.jsonl").read_text().splitlines()] == [4]
+
+
 def test_of_words_only_those_with_an_anchor_are_drawn_where_there_are_anchors() -> None:
-    config = AlignConfig("test-conv", 1, "x", {"word": 3}, pairs=0)
-    captioner, hello = Captioner(CaptionConfig(), {}), ("word", "zh:你好")
-    assert {p.facts for p in draw(config, captioner, 0, {"word": [hello]})} == {frozenset({hello})}
-    assert len({p.facts for p in draw(config, captioner, 0, {})}) == 3
+    hello = ("word", "zh:你好")
+    assert {p.facts for p in drawn({"word": 3}, known={"word": [hello]})} == {frozenset({hello})}
+    assert len({p.facts for p in drawn({"word": 3})}) == 3
 
 
 def test_few_facts_are_said_several_times_and_are_no_negatives_of_each_other() -> None:
-    config = AlignConfig("test-conv", 1, "x", {"emotion": 20}, pairs=0)
-    pairs = draw(config, Captioner(CaptionConfig(), {}), 0, {})
+    pairs = drawn({"emotion": 20})
     assert len(pairs) == 20 and len({p.facts for p in pairs}) == 9
     by_fact = normalize(torch.randn(9, 16), dim=-1)
     order = sorted({p.facts for p in pairs}, key=sorted)
@@ -88,8 +136,7 @@ def test_names_are_two_locales_words_for_one_emoji(tmp_path: Path) -> None:
         (tmp_path / f"{code}.json").write_text(json.dumps({"annotations": notes, "languages": {}}))
     (tmp_path / "xx.json").write_text(json.dumps({"annotations": {"🐶": ["", []]}}))
     names = Names(NamesConfig(str(tmp_path), count=2))
-    config = AlignConfig("test-conv", 1, "x", pairs=0)
-    pairs = draw(config, Captioner(CaptionConfig(), {}), 0, {}, names)
+    pairs = drawn({}, names=names)
     assert {p.task for p in pairs} == {"name"} and len(pairs) == 2
     assert all(("og" in p.one or "und" in p.one or p.one == "pet") == ("at" not in p.one) for p in pairs)
     with pytest.raises(ClaraError, match="holds no <locale>"):

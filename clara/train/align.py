@@ -7,8 +7,9 @@ two verbalisations of every fact of a batch), which costs minutes and needs no r
 
 from __future__ import annotations
 
-import json
+import copy
 import math
+import signal
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -16,28 +17,30 @@ from pathlib import Path
 import numpy as np
 import torch
 from torch import Tensor, nn
-from torch.nn.functional import cross_entropy, normalize
-from tqdm import tqdm
 
-from clara.config import arch_config, build, load_yaml, override
-from clara.data.facts import named_fact
-from clara.errors import ClaraError, unknown
+from clara.config import arch_config, build, load_yaml, override, to_dict
+from clara.errors import ClaraError
 from clara.losses import multi_positive
 from clara.model import DualEncoder
-from clara.text.captions import CaptionConfig, Captioner, Fact, join, verbalize
-from clara.text.prompts import TASKS, languages, load_language, task_labels
+from clara.text.captions import CaptionConfig, Captioner
 from clara.text.tokenizer import FactsTokenizer, SentencePiece, Tokenizer, build_tokenizer
-from clara.train.optim import OptimConfig, build_optimizer, learning_rate, set_learning_rate
+from clara.train import checkpoint
+from clara.train.anchors import Goals
+from clara.train.interrupt import Interrupt
+from clara.train.log import RunLog
+from clara.train.optim import (
+    EMA,
+    OptimConfig,
+    build_optimizer,
+    learning_rate,
+    load_optimizer,
+    optimizer_tensors,
+    set_learning_rate,
+)
+from clara.train.texts import Names, NamesConfig, Pair, draw
 from clara.zoo.factory import create_model, get_tokenizer, load_strictly, save_checkpoint
 
-
-@dataclass(frozen=True)
-class NamesConfig:
-    """CLDR's names and keywords of emoji: `folder` of <locale>.json files ({"annotations": {emoji: [name, [keyword,
-    …]]}}), `count` of emoji a batch. Two locales' words for one emoji mean the same."""
-
-    folder: str
-    count: int = 48
+GROUPS = 6  # of texts of like length a batch: a batch's longest text is three times its mean
 
 
 @dataclass(frozen=True)
@@ -47,7 +50,7 @@ class AlignConfig:
     task's own loss, 1 where not named; `names`: more translations; `init`: a checkpoint whose text side to go on from.
 
     `anchors`: a checkpoint trained against anchors, whose audio side the result gets: what is said of a fact is drawn
-    to its anchor with weight `pull`, except in `far_languages`, which know of it by their translations alone.
+    to its anchor with weight `pull`, except in `far_languages`: there to where its twin in another language stands.
     `unheard`: facts without an anchor that get one between others ('emotion/boredom': ['emotion/sadness', …]), of which
     it shares `unheard_share`: every clip between two anchors is nearest to a point between them, and with 1 it would
     take theirs; the rest of its length lies where no anchor is."""
@@ -67,81 +70,12 @@ class AlignConfig:
     far_languages: tuple[str, ...] = ()
     captions: CaptionConfig = CaptionConfig()
     optim: OptimConfig = OptimConfig()
+    ema: float | None = 0.998
     seed: int = 0
     threads: int | None = None
-
-
-@dataclass(frozen=True)
-class Pair:
-    """Two texts that mean `facts`, each with its language, and the task whose classes they are told apart from."""
-
-    one: str
-    two: str
-    task: str
-    facts: frozenset[Fact]
-    languages: tuple[str, str] = ("", "")
-
-
-def facts_of_task(task: str) -> list[Fact]:
-    """Every fact of a task that the language files can say; a word is another fact in each language it is spoken in."""
-    if task not in TASKS:
-        raise unknown("task in counts", task, TASKS)
-    if task == "word":
-        return [("word", f"{code}:{key}") for code in languages() for key in load_language(code).terms["word"]]
-    return [(task, key) for key in task_labels(task)]
-
-
-class Names:
-    """CLDR's words for emoji, one list a locale."""
-
-    def __init__(self, config: NamesConfig) -> None:
-        self.count, self.texts = config.count, []
-        files = sorted(Path(config.folder).glob("*.json"))
-        if not files:
-            raise ClaraError(f"names.folder {config.folder!r} holds no <locale>.json files of CLDR.")
-        found: dict[str, list[list[str]]] = {}
-        for path in files:
-            notes = json.loads(path.read_text(encoding="utf-8")).get("annotations", {})
-            for emoji, (name, keywords) in notes.items():
-                found.setdefault(emoji, []).append([x for x in (name, *keywords[:3]) if x and x.strip()])
-        self.texts = [[ws for ws in locales if ws] for _, locales in sorted(found.items())]
-        self.texts = [locales for locales in self.texts if len(locales) > 1]
-
-    def draw(self, rng: np.random.Generator) -> list[Pair]:
-        """`count` emoji, each in the words of two locales."""
-        out = []
-        for i in rng.permutation(len(self.texts))[: self.count]:
-            locales = self.texts[i]
-            a, b = (locales[j] for j in rng.permutation(len(locales))[:2])
-            # a name names one thing; a keyword, one time in four, may name several
-            one, two = (ws[0] if rng.random() < 0.75 else ws[rng.integers(len(ws))] for ws in (a, b))
-            out.append(Pair(one, two, "name", frozenset()))
-        return out
-
-
-def draw(
-    config: AlignConfig, captioner: Captioner, step: int, more: Mapping[str, list[Fact]], names: Names | None = None
-) -> list[Pair]:
-    """The pairs of batch `step`, sorted by task. `more`: the words that have anchors; without any, all."""
-    rng = np.random.default_rng([config.seed, step])
-    chosen: list[frozenset[Fact]] = []
-    for task, count in config.counts.items():
-        # a word is its own translation: one that nobody recorded has nothing to be drawn to
-        known = sorted(more[task]) if task == "word" and more.get(task) else facts_of_task(task)
-        rounds = [rng.permutation(len(known)) for _ in range(-(-count // len(known)))]
-        chosen += [frozenset({known[i]}) for i in np.concatenate(rounds)[:count]] if count else []
-    sounds = facts_of_task("sound")
-    pairs = {frozenset({sounds[i], sounds[j]}) for i, j in rng.integers(len(sounds), size=(config.pairs, 2)) if i != j}
-    chosen += sorted(pairs, key=sorted)
-
-    def say(facts: frozenset[Fact]) -> tuple[str, str]:
-        language = captioner.language(rng)
-        text = join(facts, language, rng) if len(facts) > 1 else verbalize(next(iter(facts)), language, rng)
-        return text, language
-
-    said = [(say(f), say(f), f) for f in chosen]
-    out = [Pair(one, two, min(f)[0], f, (a, b)) for (one, a), (two, b), f in said]
-    return sorted(out + (names.draw(rng) if names else []), key=lambda pair: pair.task)
+    save_every: int = 200
+    log_every: int = 20
+    keep: int = 1
 
 
 def loss_of(
@@ -161,88 +95,139 @@ def loss_of(
     return multi_positive(one_UD, two_UD, same_UU, scale) + torch.stack(parts).sum() / total
 
 
-class Goals:
-    """Anchors as what texts are drawn to: fact -> unit vector."""
-
-    def __init__(
-        self, source: DualEncoder, facts: Sequence[str], unheard: Mapping[str, Sequence[str]], share: float = 1.0
-    ) -> None:
-        if not 0.0 < share <= 1.0:
-            raise ClaraError(f"unheard_share={share}: expected more than 0, at most 1.")
-        table_KD = normalize(source.text.vectors.weight.detach(), dim=-1)
-        known = {name: table_KD[i] for i, name in enumerate(facts)}
-        for name, parts in unheard.items():
-            missing = [p for p in parts if p not in known]
-            if missing:
-                raise unknown(f"fact in unheard.{name}", missing[0], facts)
-            between = normalize(torch.stack([known[p] for p in parts]).sum(0), dim=-1)
-            known.setdefault(name, share * between + math.sqrt(1 - share**2) * _aside(list(known.values()), len(known)))
-        self.facts = [named_fact(name) for name in known]
-        self.vector_KD, self.row = torch.stack(list(known.values())), {f: k for k, f in enumerate(self.facts)}
-        self.tasks = [task for task, _ in self.facts]
-
-    def by_task(self) -> dict[str, list[Fact]]:
-        """The facts that have an anchor."""
-        return {t: [f for f in self.facts if f[0] == t] for t in set(self.tasks) & set(TASKS)}
-
-    def loss(self, text_UD: Tensor, facts: Sequence[frozenset[Fact]], scale: Tensor) -> Tensor:
-        """Of the texts whose facts all have anchors: cross-entropy among all anchors and, for one fact, among those of
-        its task, plus four times the cosine distance: onto the anchor, not merely nearest to it."""
-        rows = [u for u, f in enumerate(facts) if f and all(x in self.row for x in f)]
-        text_UD, goals = text_UD[rows], [sorted(facts[u]) for u in rows]
-        goal_UD = normalize(torch.stack([self.vector_KD[[self.row[f] for f in g]].sum(0) for g in goals]), dim=-1)
-        single = torch.tensor([len(g) == 1 for g in goals])
-        target = torch.tensor([self.row[g[0]] for g in goals])[single]
-        logits = scale * text_UD[single] @ self.vector_KD.T
-        same = torch.tensor([[self.tasks[k] == t for k in range(len(self.tasks))] for t in sorted(set(self.tasks))])
-        index = {t: i for i, t in enumerate(sorted(set(self.tasks)))}
-        mine = same[[index[self.tasks[k]] for k in target.tolist()]]
-        among = cross_entropy(logits, target) + cross_entropy(logits.masked_fill(~mine, -1e4), target)
-        return among + 4.0 * (1.0 - (text_UD * goal_UD).sum(1)).mean()
-
-
 def align(recipe: str | Path, overrides: Sequence[str] = ()) -> Path:
-    """Train the text side of a model by a recipe (YAML of `AlignConfig`) and save it as a checkpoint folder, `out`.
+    """Train the text side of a model by a recipe (YAML of `AlignConfig`), from the newest state in its `out` if any.
 
     Without `anchors` its audio side is as at initialisation (or as in `init`): start `clara train` from it with
-    `init: dir:OUT`.
+    `init: dir:OUT/checkpoint`.
+
+    Returns:
+        The exported checkpoint folder, `out`/checkpoint: the averaged weights, in float32.
 
     Raises:
         ClaraError: a mistake in the recipe, or a loss that is not finite.
+        SystemExit: SIGINT or SIGTERM came; the state is saved and the same call goes on from it.
     """
     config = build(AlignConfig, override(load_yaml(recipe), overrides), where=Path(recipe).name)
     if config.threads:
         torch.set_num_threads(config.threads)
     torch.manual_seed(config.seed)
-    model, tokenizer, goals = _start(config)
-    names = Names(config.names) if config.names else None
-    captioner, more = Captioner(config.captions, {}), goals.by_task() if goals else {}
-    side = nn.ModuleDict({"text": model.text, "text_head": model.text_head})
-    if goals is None:
-        side.register_parameter("log_scale", model.log_scale)
-    optimizer = build_optimizer(side, config.optim)
-    progress = tqdm(range(config.steps), unit="step")
-    for step in progress:
-        set_learning_rate(optimizer, learning_rate(step, config.steps, config.optim))
-        pairs = draw(config, captioner, step, more, names)
-        with torch.autocast("cpu", torch.bfloat16):
-            text_UD = model.encode_text(*tokenizer([p.one for p in pairs] + [p.two for p in pairs]))
-        loss = loss_of(*text_UD.split(len(pairs)), pairs, config.weights, model.scale)
-        if goals:
-            near = [
-                p.facts if p.languages[i] not in config.far_languages else frozenset() for i in (0, 1) for p in pairs
-            ]
-            loss = loss + config.pull * goals.loss(text_UD, near, model.scale)
-        if not torch.isfinite(loss):
-            raise ClaraError(f"Step {step}: the loss is {float(loss)}. Lower optim.lr and run again.")
-        optimizer.zero_grad()
+    return Aligner(config).run()
+
+
+class Aligner:
+    """A text side in training: `run` makes the steps that are left and exports."""
+
+    def __init__(self, config: AlignConfig) -> None:
+        self.config, self.out, self.done = config, Path(config.out), 0
+        self.model, self.tokenizer, self.goals = _start(config)
+        self.names = Names(config.names) if config.names else None
+        self.captioner = Captioner(config.captions, {})
+        self.known = self.goals.by_task() if self.goals else {}
+        self.side = nn.ModuleDict({"text": self.model.text, "text_head": self.model.text_head})
+        if self.goals is None:
+            self.side.register_parameter("log_scale", self.model.log_scale)
+        self.optimizer = build_optimizer(self.side, config.optim)
+        self.ema = EMA(self.side, config.ema) if config.ema is not None else None
+
+    def run(self) -> Path:
+        """Resume, train, export; the exported folder."""
+        self.out.mkdir(parents=True, exist_ok=True)
+        c, resumed = self.config, self.resume()
+        log = RunLog(self.out, self.done, c.steps, active=True)
+        try:
+            if resumed:
+                log.say(f"Resuming from {resumed}.")
+            with Interrupt() as interrupt:
+                while self.done < c.steps and not interrupt.number:
+                    values = self.step()
+                    log.count(0, 0.0)
+                    if self.done % c.log_every == 0 or self.done == c.steps:
+                        log.write(self.done, values)
+                    if self.done % c.save_every == 0 and self.done < c.steps:
+                        self.save()
+        finally:
+            log.close()
+        self.save()
+        if self.done < c.steps:
+            print(f"Stopped after {self.done} steps; saved in {self.out}. The same command goes on from there.")
+            raise SystemExit(128 + (interrupt.number or signal.SIGTERM))
+        return self.out / "checkpoint"
+
+    def resume(self) -> Path | None:
+        """Take the state of the newest whole checkpoint in `out`, if there is one; its folder."""
+        folder = checkpoint.newest(self.out)
+        if folder is None:
+            return None
+        self.done, tensors = checkpoint.load(folder, self.config)
+        self.side.load_state_dict(tensors["side"])
+        load_optimizer(self.side, self.optimizer, tensors["optimizer"])
+        if self.ema:
+            self.ema.load(tensors["ema"])
+        return folder
+
+    def step(self) -> dict[str, float]:
+        """One update; its loss, lr and scale. ClaraError, before any weight moved, when not finite."""
+        c, model = self.config, self.model
+        torch.manual_seed(int(np.random.SeedSequence([c.seed, self.done]).generate_state(1)[0]))
+        lr = learning_rate(self.done, c.steps, c.optim)
+        set_learning_rate(self.optimizer, lr)
+        rng = np.random.default_rng([c.seed, self.done])
+        pairs = draw(c.counts, c.pairs, self.captioner, rng, self.known, self.names)
+        text_UD = encode(model, self.tokenizer, [p.one for p in pairs] + [p.two for p in pairs])
+        loss = loss_of(*text_UD.split(len(pairs)), pairs, c.weights, model.scale)
+        if self.goals:
+            loss = loss + c.pull * self.pull(text_UD, pairs)
+        self.optimizer.zero_grad()
         loss.backward()
-        nn.utils.clip_grad_norm_(side.parameters(), config.optim.grad_clip or float("inf"))
-        optimizer.step()
-        progress.set_postfix(loss=f"{float(loss.detach()):.3f}", scale=f"{float(model.scale.detach()):.1f}")
-    audio = f"the audio side of {config.anchors}" if config.anchors else "no audio"
-    card = f"# {Path(config.out).name}\n\nText side after {config.steps} steps of {Path(recipe).name}; {audio}.\n"
-    return save_checkpoint(config.out, model, tokenizer, card, torch.float32)
+        norm = nn.utils.clip_grad_norm_(self.side.parameters(), c.optim.grad_clip or math.inf)
+        if not (torch.isfinite(loss) and torch.isfinite(norm)):
+            raise ClaraError(
+                f"Step {self.done}: loss {float(loss)}, gradient norm {float(norm)}. Last good checkpoint: "
+                f"{checkpoint.newest(self.out) or 'none yet'}. Lower optim.lr and run again."
+            )
+        self.optimizer.step()
+        if self.ema:
+            self.ema.update(self.side, self.done)
+        self.done += 1
+        return {"loss": float(loss.detach()), "lr": lr, "scale": float(model.scale.detach())}
+
+    def pull(self, text_UD: Tensor, pairs: Sequence[Pair]) -> Tensor:
+        """Texts of languages with anchors to their anchors, the others' to where their twins of such languages are."""
+        far_U = torch.tensor([p.languages[i] in self.config.far_languages for i in (0, 1) for p in pairs])
+        facts = [frozenset() if far else p.facts for p, far in zip((*pairs, *pairs), far_U.tolist(), strict=True)]
+        loss = self.goals.loss(text_UD, facts, self.model.scale)
+        twin_UD, twin_far_U = text_UD.detach().roll(len(pairs), 0), far_U.roll(len(pairs), 0)
+        led_U = far_U & ~twin_far_U
+        return loss + 4.0 * (1.0 - (text_UD * twin_UD).sum(1))[led_U].sum() / max(1, int(led_U.sum()))
+
+    def save(self) -> None:
+        """Write the training state, and export what it gives as a model now."""
+        tensors = {
+            "side": self.side.state_dict(),
+            "optimizer": optimizer_tensors(self.side, self.optimizer),
+            **({"ema": self.ema.tensors} if self.ema else {}),
+        }
+        c = self.config
+        checkpoint.save(self.out, self.done, tensors, to_dict(c), c.keep)
+        model = copy.deepcopy(self.model)
+        if self.ema:
+            model.load_state_dict(model.state_dict() | self.ema.tensors)
+        audio = f"the audio side of {c.anchors}" if c.anchors else "no audio"
+        card = f"# {self.out.name}\n\nText side after {self.done} of {c.steps} steps; {audio}.\n"
+        save_checkpoint(self.out / "checkpoint", model, self.tokenizer, card, torch.float32)
+
+
+def encode(model: DualEncoder, tokenizer: Tokenizer, texts: Sequence[str]) -> Tensor:
+    """Embeddings (U, D) of texts, in bf16 and by groups of like length: in one, most of the work would be padding."""
+    ids_UL, mask_UL = tokenizer(list(texts))
+    length_U = mask_UL.sum(1)
+    order_U, parts = length_U.argsort(), []
+    for rows in order_U.chunk(GROUPS):
+        longest = int(length_U[rows].max())
+        with torch.autocast("cpu", torch.bfloat16):
+            parts.append(model.encode_text(ids_UL[rows, :longest], mask_UL[rows, :longest]))
+    return torch.cat(parts)[order_U.argsort()]
 
 
 def _start(config: AlignConfig) -> tuple[DualEncoder, Tokenizer, Goals | None]:
@@ -265,15 +250,6 @@ def _start(config: AlignConfig) -> tuple[DualEncoder, Tokenizer, Goals | None]:
     text = {n: t for n, t in model.state_dict().items() if n not in audio}
     load_strictly(model, {**text, **audio}, f"anchors {config.anchors!r}")
     return model, tokenizer, Goals(source, facts.facts, config.unheard, config.unheard_share)
-
-
-def _aside(known: Sequence[Tensor], seed: int) -> Tensor:
-    """A unit vector as far from all `known` as their number allows: a drawn one less what the strongest directions
-    of theirs hold of it."""
-    drawn = torch.randn(len(known[0]), generator=torch.Generator().manual_seed(seed))
-    _, strength, basis = torch.linalg.svd(torch.stack(list(known)), full_matrices=True)
-    taken = basis[: min(len(strength), len(drawn) // 2)]
-    return normalize(drawn - (taken @ drawn) @ taken, dim=0)
 
 
 def carried_over(table_VW: Tensor, old: Tokenizer, new: Tokenizer) -> Tensor:

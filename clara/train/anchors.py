@@ -1,22 +1,26 @@
-"""The model that trains audio against anchors: its text side is one free vector a fact of the shards."""
+"""Anchors, one free vector a fact of the shards: the model that audio is trained against them with, and the goals that
+they are for texts afterwards."""
 
 from __future__ import annotations
 
 import dataclasses
 import math
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 import torch
 from torch import Tensor
-from torch.nn.functional import normalize
+from torch.nn.functional import cross_entropy, normalize
 
 from clara.config import ModelConfig, Spec
 from clara.data.facts import named_fact, vocabulary
 from clara.data.loader import DataConfig
+from clara.errors import ClaraError, unknown
 from clara.model import DualEncoder
-from clara.text.captions import CaptionConfig, Captioner, verbalize
+from clara.text.captions import CaptionConfig, Captioner, Fact, verbalize
+from clara.text.prompts import TASKS
 from clara.text.tokenizer import FACTS, FactsConfig, FactsTokenizer, Tokenizer
 from clara.zoo import factory
 
@@ -25,10 +29,12 @@ SAYINGS = 16
 
 @dataclass(frozen=True)
 class AnchorStage:
-    """`least_clips`: a fact needs so many clips for an anchor; `scale`: the fixed inverse temperature."""
+    """`least_clips`: a fact needs so many clips for an anchor; `scale`: the fixed inverse temperature. `fixed`: the
+    anchors of `init` stay where they are, so that texts drawn to them, and other runs from there, still fit."""
 
     least_clips: int = 8
     scale: float = 16.0
+    fixed: bool = False
 
 
 def anchor_model(
@@ -51,6 +57,9 @@ def anchor_model(
         )
     )
     model.log_scale.requires_grad_(False)
+    model.text.vectors.weight.requires_grad_(not stage.fixed)
+    if stage.fixed and init is None:
+        raise ClaraError("anchors.fixed without `init`: there are no anchors to keep.")
     if init is not None:
         start(model, names, factory.create_model(init), factory.get_tokenizer(init), init)
     return model, tokenizer
@@ -81,3 +90,54 @@ def said(model: DualEncoder, tokenizer: Tokenizer, names: list[str]) -> Tensor:
         texts = [verbalize(fact, captioner.language(rng), rng) for _ in range(SAYINGS)]
         rows.append(model.eval().encode_text(*tokenizer(texts)).mean(0))
     return normalize(torch.stack(rows), dim=-1) * math.sqrt(model.config.embed_dim)
+
+
+class Goals:
+    """Anchors as what texts are drawn to: fact -> unit vector."""
+
+    def __init__(
+        self, source: DualEncoder, facts: Sequence[str], unheard: Mapping[str, Sequence[str]], share: float = 1.0
+    ) -> None:
+        if not 0.0 < share <= 1.0:
+            raise ClaraError(f"unheard_share={share}: expected more than 0, at most 1.")
+        table_KD = normalize(source.text.vectors.weight.detach(), dim=-1)
+        known = {name: table_KD[i] for i, name in enumerate(facts)}
+        for name, parts in unheard.items():
+            missing = [p for p in parts if p not in known]
+            if missing:
+                raise unknown(f"fact in unheard.{name}", missing[0], facts)
+            between = normalize(torch.stack([known[p] for p in parts]).sum(0), dim=-1)
+            known.setdefault(name, share * between + math.sqrt(1 - share**2) * _aside(list(known.values()), len(known)))
+        self.facts = [named_fact(name) for name in known]
+        self.vector_KD, self.row = torch.stack(list(known.values())), {f: k for k, f in enumerate(self.facts)}
+        self.tasks = [task for task, _ in self.facts]
+
+    def by_task(self) -> dict[str, list[Fact]]:
+        """The facts that have an anchor."""
+        return {t: [f for f in self.facts if f[0] == t] for t in set(self.tasks) & set(TASKS)}
+
+    def loss(self, text_UD: Tensor, facts: Sequence[frozenset[Fact]], scale: Tensor) -> Tensor:
+        """Of the texts whose facts all have anchors: cross-entropy among all anchors and, for one fact, among those of
+        its task, plus four times the cosine distance: onto the anchor, not merely nearest to it."""
+        rows = [u for u, f in enumerate(facts) if f and all(x in self.row for x in f)]
+        if not rows:
+            return 0.0 * text_UD.sum()
+        text_UD, goals = text_UD[rows], [sorted(facts[u]) for u in rows]
+        goal_UD = normalize(torch.stack([self.vector_KD[[self.row[f] for f in g]].sum(0) for g in goals]), dim=-1)
+        single = torch.tensor([len(g) == 1 for g in goals])
+        target = torch.tensor([self.row[g[0]] for g in goals])[single]
+        logits = scale * text_UD[single] @ self.vector_KD.T
+        same = torch.tensor([[self.tasks[k] == t for k in range(len(self.tasks))] for t in sorted(set(self.tasks))])
+        index = {t: i for i, t in enumerate(sorted(set(self.tasks)))}
+        mine = same[[index[self.tasks[k]] for k in target.tolist()]]
+        among = cross_entropy(logits, target) + cross_entropy(logits.masked_fill(~mine, -1e4), target)
+        return among + 4.0 * (1.0 - (text_UD * goal_UD).sum(1)).mean()
+
+
+def _aside(known: Sequence[Tensor], seed: int) -> Tensor:
+    """A unit vector as far from all `known` as their number allows: a drawn one less what the strongest directions
+    of theirs hold of it."""
+    drawn = torch.randn(len(known[0]), generator=torch.Generator().manual_seed(seed))
+    _, strength, basis = torch.linalg.svd(torch.stack(list(known)), full_matrices=True)
+    taken = basis[: min(len(strength), len(drawn) // 2)]
+    return normalize(drawn - (taken @ drawn) @ taken, dim=0)
