@@ -23,7 +23,19 @@ from clara.errors import ClaraError
 
 STATE = "state.json"
 # what may change between two parts of one run; everything else would make it another run
-FREE = ("steps", "out", "save_every", "log_every", "keep", "threads", "device", "init", "data.workers", "data.shards", "names.folder")
+FREE = (
+    "steps",
+    "out",
+    "save_every",
+    "log_every",
+    "keep",
+    "threads",
+    "device",
+    "init",
+    "data.workers",
+    "data.shards",
+    "names.folder",
+)
 
 
 def save(
