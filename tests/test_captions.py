@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import itertools
+
 import numpy as np
 import pytest
 
@@ -12,6 +14,7 @@ from clara.text.captions import (
     Caption,
     CaptionConfig,
     Captioner,
+    degree_of,
     facts_of,
     join,
     judge,
@@ -20,7 +23,7 @@ from clara.text.captions import (
     said,
     verbalize,
 )
-from clara.text.prompts import languages, load_language
+from clara.text.prompts import languages, load_language, task_labels
 
 ANGRY_POLE = facts_of({"emotion": "anger", "language": "pl", "gender": "male", "task": "emotion"})
 DOG = facts_of({"label": "dog", "task": "sound"})
@@ -145,3 +148,76 @@ def test_a_voice_and_the_sound_behind_it_are_captioned_together() -> None:
     captioner = Captioner(CaptionConfig(languages=("en",), composed=1.0), {})
     own = captioner.own({}, ANGRY_POLE | {("sound", "rain")}, np.random.default_rng(0))
     assert own.facts == {("emotion", "anger"), ("sound", "rain")} and "rain" in own.text
+
+
+STRONG = {"emotion": "anger", "gender": "male", "language": "en", "original": {"intensity": "strong"}}
+
+
+@pytest.mark.parametrize(
+    ("original", "emotion", "degree"),
+    [
+        ({"intensity": "strong"}, "anger", "high"),
+        ({"intensity": "normal"}, "anger", "medium"),
+        ({"level": "low"}, "fear", "low"),
+        ({"level": "unspecified"}, "fear", None),
+        ({"level": "7"}, "fear", None),
+        ({"level": 3}, "fear", None),
+        ({"level": "high"}, None, None),
+        ({"level": "high"}, "neutral", None),
+    ],
+)
+def test_the_intensity_of_an_emotion_is_a_fact(original: dict, emotion: str | None, degree: str | None) -> None:
+    found = {f for f in facts_of({"emotion": emotion, "original": original}) if f[0] == "intensity"}
+    assert found == ({("intensity", degree)} if degree else set())
+
+
+def test_very_angry_is_false_of_the_slightly_angry_and_undecided_where_nobody_says() -> None:
+    very = {("emotion", "anger"), ("intensity", "high")}
+    assert verdict(very, facts_of(STRONG)) == 1
+    for other in ("low", "medium"):
+        assert verdict(very, frozenset({("emotion", "anger"), ("intensity", other)})) == -1
+    assert verdict(very, ANGRY_POLE) == 0
+    assert verdict(very, frozenset({("emotion", "happiness")})) == -1 == verdict(very, DOG)
+    assert verdict({("emotion", "anger")}, facts_of(STRONG)) == 1
+
+
+@pytest.mark.parametrize("code", languages())
+def test_an_emotion_is_said_with_its_intensity_where_the_language_can(code: str) -> None:
+    language, rng = load_language(code), np.random.default_rng(0)
+    for emotion, degree in itertools.product(task_labels("emotion"), ("low", "high")):
+        facts = {("emotion", emotion), ("intensity", degree)}
+        if degree_of(facts, code) is None:
+            assert degree not in language.degrees or emotion in language.degrees["without"]
+            continue
+        text, adjective = join(facts, code, rng), language.terms["emotion"][emotion].forms["adj"][0]
+        assert any(line.replace("{}", adjective) in text for line in language.degrees[degree])
+        spoken = join(facts | {("voice", "low"), ("voice", "quiet")}, code, rng)
+        assert any(line.replace("{}", adjective) in spoken for line in language.degrees[degree])
+        assert any(name in spoken for name in language.terms["voice"]["quiet"].names)
+
+
+def test_captions_of_a_clip_say_how_strong_its_emotion_is() -> None:
+    captioner = Captioner(CaptionConfig(languages=("en",), joint=1.0), {})
+    drawn = [captioner.own(STRONG, facts_of(STRONG), np.random.default_rng(i)) for i in range(40)]
+    strong = [c for c in drawn if ("intensity", "high") in c.facts]
+    assert strong and all(("emotion", "anger") in c.facts for c in strong)
+    assert all(("very angry" in c.text or "extremely angry" in c.text) == (c in strong) for c in drawn)
+    only = {"emotion": "anger", "original": {"level": "low"}}
+    assert "angry" in captioner.own(only, facts_of(only), np.random.default_rng(0)).text
+    medium = {"emotion": "anger", "original": {"level": "medium"}}
+    assert captioner.own(medium, facts_of(medium), np.random.default_rng(0)) is None
+    assert {c.facts for c in captioner.batch([facts_of(STRONG)], set(), np.random.default_rng(0))} == {
+        frozenset({f}) for f in facts_of(STRONG) if f[0] != "intensity"
+    }
+
+
+def test_a_transcript_is_quoted_with_the_intensity() -> None:
+    meta = STRONG | {"transcript": "Kids", "text": []}
+    quote = Captioner(CaptionConfig(languages=("en",), said=1.0), {}).own(
+        meta, facts_of(meta), np.random.default_rng(0)
+    )
+    assert {("text", "Kids"), ("emotion", "anger"), ("intensity", "high"), ("speaker", "male")} == quote.facts
+    assert "very angry" in quote.text or "extremely angry" in quote.text
+    without = Captioner(CaptionConfig(languages=("nl",), said=1.0), {})  # its lines hold no adjective
+    quote = without.own(meta, facts_of(meta), np.random.default_rng(0))
+    assert quote.facts == {("text", "Kids"), ("emotion", "anger"), ("speaker", "male")}

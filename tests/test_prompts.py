@@ -71,6 +71,17 @@ def test_said_and_over_lines_hold_their_slots(code: str) -> None:
         assert sorted(slot_list(line)) == ["sound", "speech"], line
 
 
+def test_forty_nine_languages_say_how_strong_an_emotion_is() -> None:
+    assert {c for c in languages() if not load_language(c).degrees} == {"ga", "gn", "or", "yo"}
+    for code in languages():
+        degrees = load_language(code).degrees
+        assert set(degrees) <= {"low", "high", "without"} and (not degrees or "high" in degrees), code
+        assert set(degrees.get("without", ())) <= set(task_labels("emotion")), code
+        lines = (*degrees.get("low", ()), *degrees.get("high", ()))
+        assert all(slot_list(line) == [""] for line in lines) and len(set(lines)) == len(lines), code
+        assert not degrees or any("{adj}" in line for line in load_language(code).templates["emotion"]), code
+
+
 def slot_list(line: str) -> list[str]:
     return [name for _, name, _, _ in string.Formatter().parse(line) if name is not None]
 

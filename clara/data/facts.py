@@ -9,7 +9,7 @@ import numpy as np
 
 from clara.data.loader import DataConfig, Entry, TrainBatches, scan
 from clara.errors import ClaraError
-from clara.text.captions import Caption, Fact
+from clara.text.captions import Caption, Fact, known
 from clara.text.tokenizer import FactsTokenizer
 
 
@@ -29,7 +29,7 @@ def named_fact(name: str) -> Fact:
 def vocabulary(config: DataConfig, least_clips: int) -> list[str]:
     """The names of the facts that at least so many clips of the shards are labelled with, sorted. ClaraError if none"""
     entries: list[Entry] = scan(config)
-    counts = Counter(fact for e in entries for fact in e.facts)
+    counts = Counter(fact for e in entries for fact in e.facts if known(fact))
     names = [fact_name(f) for f in sorted(counts) if counts[f] >= least_clips]
     if not names:
         raise ClaraError(

@@ -155,7 +155,8 @@ def scan_tar(path: str) -> Iterator[Entry]:
                     del pending[key]
                     row = row_from_meta(part["meta"], f"{path}::{member.name}", f"{path} sample {key!r}")
                     meta = {f.name: getattr(row, f.name) for f in dataclasses.fields(row)}
-                    yield Entry(path, key, *part["audio"], meta, frozenset(filter(known, facts_of(meta))))
+                    facts = frozenset(f for f in facts_of(meta) if known(f) or f[0] == "intensity")
+                    yield Entry(path, key, *part["audio"], meta, facts)
     except (tarfile.TarError, OSError, json.JSONDecodeError) as e:
         raise ClaraError(f"{path} cannot be read as a shard ({e}). Check it with `clara shards --verify`.") from e
     if pending:

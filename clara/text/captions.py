@@ -19,7 +19,7 @@ import numpy as np
 from clara.text.prompts import Term, fill, languages, load_language, task_labels
 
 Fact = tuple[str, str]
-SPEECH_TASKS = frozenset({"emotion", "language", "speaker", "arousal", "word", "voice"})
+SPEECH_TASKS = frozenset({"emotion", "intensity", "language", "speaker", "arousal", "word", "voice"})
 SOUND_TASKS = frozenset({"sound", "instrument"})
 ATTRIBUTES = frozenset({"language", "speaker", "voice"})
 # What a label of these tasks rules out; of the others of its task it says nothing (a low voice may be fast or not).
@@ -31,6 +31,12 @@ EXCLUDES = {
 VOCAL = ("crying baby", "sneezing", "coughing", "laughing", "sighing", "throat clearing", "screaming", "whispering",
          "singing", "humming", "gasping", "groaning", "shouting", "cheering", "crowd chatter", "choir", "sobbing",
          "children playing")  # fmt: skip
+# How strongly an emotion is acted, as corpora call it under `original.intensity` or `.level`. The middle is not said.
+INTENSITIES = {
+    **dict.fromkeys(("low", "weak", "mild"), "low"),
+    **dict.fromkeys(("medium", "moderate", "normal"), "medium"),
+    **dict.fromkeys(("high", "strong", "intense"), "high"),
+}
 CHILD, ELDERLY = 13, 65  # years: younger than this, at least this
 COMMAS = {"zh": "、", "ja": "、", "ar": "، ", "fa": "، ", "ur": "، "}
 
@@ -48,12 +54,12 @@ class CaptionConfig:
     """Which text of a sample is trained on. Probabilities are per sample and step.
 
     `languages` empty = every language that has a file. `original`, `augmented`, `visual`: the sample's own texts;
-    `joint`: one sentence that claims several of its facts; `composed`: one for the two sounds of a mixed clip, or for a
-    voice and the sound behind it; `said`: one that quotes the transcript with speaker and emotion;
-    `prompts`: how many single-fact prompts each fact of the batch gets; `bank`: facts of other classes added as
-    negatives, at most; `attributes`: probability that a clip's language, speaker and what is measured of its voice are
-    captioned at all, so that they do not crowd out its emotion; `english`: that a caption is English whatever the
-    other languages.
+    `joint`: one sentence that claims several of its facts, or how strong its emotion is; `composed`: one for the two
+    sounds of a mixed clip, or for a voice and the sound behind it; `said`: one that quotes the transcript with speaker
+    and emotion; `prompts`: how many single-fact prompts each fact of the batch gets; `bank`: facts of other classes
+    added as negatives, at most; `attributes`: probability that a clip's language, speaker and what is measured of its
+    voice are captioned at all, so that they do not crowd out its emotion; `english`: that a caption is English whatever
+    the other languages.
     """
 
     languages: tuple[str, ...] = ()
@@ -70,12 +76,14 @@ class CaptionConfig:
 
 
 def facts_of(meta: Mapping[str, Any]) -> frozenset[Fact]:
-    """The facts that a sample's labels state: emotion, label under its task, language, gender and age of speech, and
-    what was measured of the voice (`original.acoustics.voice`, see clara.data.acoustics)."""
+    """The facts that a sample's labels state: emotion and its intensity, label under its task, language, gender and age
+    of speech, and what was measured of the voice (`original.acoustics.voice`, see clara.data.acoustics)."""
     facts: set[Fact] = set()
     task, label, language = meta.get("task"), meta.get("label"), meta.get("language")
+    original = meta.get("original") or {}
     if meta.get("emotion"):
         facts.add(("emotion", meta["emotion"]))
+        facts |= {("intensity", degree)} if (degree := _intensity(meta["emotion"], original)) else set()
     if label and task in SOUND_TASKS | {"arousal"}:
         facts.add((task, label))
     if label and task == "word" and language:
@@ -86,10 +94,15 @@ def facts_of(meta: Mapping[str, Any]) -> frozenset[Fact]:
         facts.add(("speaker", meta["gender"]))
     if age := _age(meta.get("age")):
         facts.add(("speaker", age))
-    measured = (meta.get("original") or {}).get("acoustics")
+    measured = original.get("acoustics")
     if isinstance(measured, Mapping):
         facts |= {("voice", str(key)) for key in measured.get("voice", ())}
     return frozenset(facts)
+
+
+def _intensity(emotion: str, original: Mapping[str, Any]) -> str | None:
+    told = next((original[k] for k in ("intensity", "level") if isinstance(original.get(k), str)), "")
+    return None if emotion == "neutral" else INTENSITIES.get(told.strip().lower())
 
 
 def _age(age: str | None) -> str | None:
@@ -101,9 +114,9 @@ def _age(age: str | None) -> str | None:
 
 
 def known(fact: Fact) -> bool:
-    """Whether the language files can put this fact into words."""
+    """Whether the language files can put this fact into words. An intensity is said with its emotion only."""
     task, key = fact
-    return task == "word" or key in task_labels(task)
+    return task == "word" or (task != "intensity" and key in task_labels(task))
 
 
 def spoken_word(key: str) -> str:
@@ -125,10 +138,33 @@ def verbalize(fact: Fact, language: str, rng: np.random.Generator) -> str:
     return fill(line, load_language(language).terms[task][key], int(rng.integers(12)))
 
 
+def degree_of(facts: Iterable[Fact], language: str) -> Fact | None:
+    """The intensity among `facts`, where `language` can say it of the emotion beside it."""
+    facts, degrees = dict(facts), load_language(language).degrees
+    if facts.get("intensity") not in degrees or facts.get("emotion") in (None, *degrees.get("without", ())):
+        return None
+    return "intensity", facts["intensity"]
+
+
+def _with_degree(emotion: str, degree: str, language: str, rng: np.random.Generator) -> Term:
+    """The term of "very angry", in the adjective's form alone."""
+    lang = load_language(language)
+    adjective, lines = lang.terms["emotion"][emotion].forms["adj"][0], lang.degrees[degree]
+    name = lines[rng.integers(len(lines))].replace("{}", adjective)
+    return Term((name,), {"adj": (name,)})
+
+
 def join(facts: Iterable[Fact], language: str, rng: np.random.Generator) -> str:
     """One text that claims all `facts`: two sounds by the language's `compose`, what is said of a voice in one phrase
-    ("a low, quiet voice"), other facts as a list of phrases."""
+    ("a low, quiet voice"), an emotion with its intensity ("a very angry voice"), other facts as a list of phrases."""
     facts = sorted(facts)
+    if degree := degree_of(facts, language):
+        emotion = next(f for f in facts if f[0] == "emotion")
+        lines = [x for x in load_language(language).templates["emotion"] if "{adj}" in x]
+        phrase = fill(lines[rng.integers(len(lines))], _with_degree(emotion[1], degree[1], language, rng))
+        rest = [f for f in facts if f not in (emotion, degree)]
+        phrases = [phrase, *([join(rest, language, rng)] if rest else [])]
+        return ", ".join(phrases[i] for i in rng.permutation(len(phrases)))
     voice = [f for f in facts if f[0] == "voice"]
     if len(voice) > 1:
         rest = [verbalize(f, language, rng) for f in facts if f[0] != "voice"]
@@ -161,12 +197,17 @@ def over(speech: Fact, sound: Fact, language: str, rng: np.random.Generator) -> 
     return _fill_slots(line, values)
 
 
-def said(emotion: str, speaker: str, text: str, language: str, rng: np.random.Generator) -> str:
-    """One text that quotes what is said: "the woman says “…” in a frightened voice". `emotion` and `speaker` are keys,
-    `text` stays in the language that is spoken."""
+def said(
+    emotion: str, speaker: str, text: str, language: str, rng: np.random.Generator, degree: str | None = None
+) -> str:
+    """One text that quotes what is said: "the woman says “…” in a frightened voice". `emotion`, `speaker` and `degree`
+    are keys, `text` stays in the language that is spoken. A degree must be sayable (`degree_of`), in a line with {adj}.
+    """
     lang = load_language(language)
-    line = lang.said[rng.integers(len(lang.said))]
-    choice, forms = int(rng.integers(12)), lang.terms["emotion"][emotion].forms
+    lines = [x for x in lang.said if "{adj}" in x] if degree else lang.said
+    line = lines[rng.integers(len(lines))]
+    term = _with_degree(emotion, degree, language, rng) if degree else lang.terms["emotion"][emotion]
+    choice, forms = int(rng.integers(12)), term.forms
     values = {form: names[choice % len(names)] for form, names in forms.items()}
     return _fill_slots(line, values | {"speaker": lang.terms["speaker"][speaker].names[0], "text": text})
 
@@ -218,22 +259,29 @@ class Captioner:
             if texts and rng.random() < p:
                 text = texts[rng.integers(len(texts))]
                 return Caption(text, frozenset({("text", text)}))
-        said = [f for f in facts if f[0] != "text" and known(f)]
-        if len(said) >= 2 and rng.random() < c.joint:
-            chosen = frozenset(said[i] for i in rng.permutation(len(said))[: 2 + int(rng.integers(2))])
-            return Caption(join(chosen, self.language(rng), rng), chosen)
+        known_ones = [f for f in facts if f[0] != "text" and known(f)]
+        strength = frozenset(f for f in facts if f[0] == "intensity")
+        if len(known_ones) + len(strength) >= 2 and rng.random() < c.joint:
+            chosen = frozenset(known_ones[i] for i in rng.permutation(len(known_ones))[: 2 + int(rng.integers(2))])
+            language = self.language(rng)
+            chosen |= {degree} if (degree := degree_of(chosen | strength, language)) else frozenset()
+            return Caption(join(chosen, language, rng), chosen) if len(chosen) > 1 else None
         return None
 
     def _said(self, meta: Mapping[str, Any], rng: np.random.Generator) -> Caption | None:
         """A caption that quotes the transcript, where speaker and emotion are known too and it is drawn."""
-        emotion, speakers = meta.get("emotion"), sorted(f for f in facts_of(meta) if f[0] == "speaker")
+        facts = facts_of(meta)
+        emotion, speakers = meta.get("emotion"), sorted(f for f in facts if f[0] == "speaker")
         if not (meta.get("transcript") and emotion in task_labels("emotion") and speakers):
             return None
         if rng.random() >= self.config.said:
             return None
         speaker, text = speakers[rng.integers(len(speakers))], meta["transcript"].strip()
-        line = said(emotion, speaker[1], text, self.language(rng), rng)
-        return Caption(line, frozenset({("text", text), ("emotion", emotion), speaker}))
+        language = self.language(rng)
+        has_adjective = any("{adj}" in line for line in load_language(language).said)
+        degree = degree_of(facts, language) if has_adjective else None
+        line = said(emotion, speaker[1], text, language, rng, degree and degree[1])
+        return Caption(line, frozenset({("text", text), ("emotion", emotion), speaker, *([degree] if degree else [])}))
 
     def batch(self, facts_B: Sequence[frozenset[Fact]], corpora: set[str], rng: np.random.Generator) -> list[Caption]:
         """Prompts for every fact of the batch and for up to `bank` others of the same tasks, as negatives."""

@@ -29,7 +29,8 @@ class Term:
 class Language:
     """One language's words: terms[task][key], templates[task], and sentences that join two things: `compose` two sounds
     {a} and {b}; `said` a {speaker}, the {text} spoken and one of {adj}, {adv}, {noun} of an emotion; `over` a filled
-    emotion template {speech} and a {sound} behind it."""
+    emotion template {speech} and a {sound} behind it. `degrees`, where the language has them: how an emotion's first
+    adjective is said to be weak ("low") or strong ("high"), but for the emotions `without`."""
 
     code: str
     name: str
@@ -40,6 +41,7 @@ class Language:
     compose: tuple[str, ...]
     said: tuple[str, ...]
     over: tuple[str, ...]
+    degrees: Mapping[str, tuple[str, ...]]
 
 
 def languages() -> list[str]:
@@ -59,7 +61,8 @@ def load_language(code: str) -> Language:
     terms = {task: {key: _term(value) for key, value in keys.items()} for task, keys in data["terms"].items()}
     templates = {task: tuple(lines) for task, lines in data["templates"].items()}
     joins = (tuple(data[name]) for name in ("compose", "said", "over"))
-    return Language(code, data["name"], data["english_name"], data["checked"], terms, templates, *joins)
+    degrees = {key: _strings(lines) for key, lines in data.get("degrees", {}).items()}
+    return Language(code, data["name"], data["english_name"], data["checked"], terms, templates, *joins, degrees)
 
 
 def _strings(value: object) -> tuple[str, ...]:
