@@ -6,7 +6,26 @@ Names are imported on first use (PEP 562): `import clara; clara.list_models()` i
 from __future__ import annotations
 
 import importlib
-from typing import Any
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:  # for type checkers and editors, which do not run `__getattr__`
+    from clara.apps.classifier import Classifier as Classifier
+    from clara.apps.classifier import Prediction as Prediction
+    from clara.apps.search import Hit as Hit
+    from clara.apps.search import Index as Index
+    from clara.errors import ClaraError as ClaraError
+    from clara.model import DualEncoder as DualEncoder
+    from clara.text.prompts import languages as languages
+    from clara.zoo.catalog import list_models as list_models
+    from clara.zoo.catalog import list_pretrained as list_pretrained
+    from clara.zoo.embedder import Embedder as Embedder
+    from clara.zoo.embedder import load as load
+    from clara.zoo.factory import create_model as create_model
+    from clara.zoo.factory import create_model_and_transforms as create_model_and_transforms
+    from clara.zoo.factory import get_tokenizer as get_tokenizer
+    from clara.zoo.factory import save_checkpoint as save_checkpoint
+
+__version__ = "0.2.0"
 
 _HOMES = {
     "ClaraError": "clara.errors",
@@ -18,18 +37,17 @@ _HOMES = {
     "save_checkpoint": "clara.zoo.factory",
     "load": "clara.zoo.embedder",
     "Embedder": "clara.zoo.embedder",
+    "DualEncoder": "clara.model",
     "Classifier": "clara.apps.classifier",
+    "Prediction": "clara.apps.classifier",
     "Index": "clara.apps.search",
+    "Hit": "clara.apps.search",
     "languages": "clara.text.prompts",
 }
 __all__ = list(_HOMES)
 
 
 def __getattr__(name: str) -> Any:
-    if name == "__version__":
-        from importlib.metadata import version
-
-        return version("clara")
     if name not in _HOMES:
         raise AttributeError(f"module 'clara' has no attribute {name!r}")
     value = getattr(importlib.import_module(_HOMES[name]), name)

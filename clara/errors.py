@@ -7,6 +7,8 @@ import importlib
 from collections.abc import Iterable
 from types import ModuleType
 
+MOST_SHOWN = 60  # every language fits
+
 
 class ClaraError(ValueError):
     """Every error a user can cause. The message names the input, the expectation and the remedy."""
@@ -15,9 +17,9 @@ class ClaraError(ValueError):
 def unknown(kind: str, name: object, known: Iterable[str]) -> ClaraError:
     """Return (not raise) an error for a `name` that is none of `known`, with the nearest names."""
     names = sorted(known)
-    near = difflib.get_close_matches(str(name), names, n=3, cutoff=0.5)
+    near = difflib.get_close_matches(str(name), names, n=3, cutoff=0.6)
     hint = f" Did you mean {' or '.join(repr(n) for n in near)}?" if near else ""
-    shown = ", ".join(names[:40]) + (", …" if len(names) > 40 else "")
+    shown = ", ".join(names[:MOST_SHOWN]) + (", …" if len(names) > MOST_SHOWN else "")
     return ClaraError(f"Unknown {kind} {name!r}.{hint} Known: {shown or '(none)'}.")
 
 

@@ -121,10 +121,22 @@ def test_light_names_do_not_import_torch(code: str) -> None:
     assert run.stdout.strip() == "[]"
 
 
-def test_every_public_name_exists() -> None:
+def test_every_public_name_exists_and_type_checkers_see_it() -> None:
     import clara
 
     for name in clara.__all__:
-        assert getattr(clara, name) is not None
+        assert getattr(clara, name).__module__ == clara._HOMES[name]
+    seen = {}
+    for node in ast.walk(ast.parse((PACKAGE / "__init__.py").read_text(encoding="utf-8"))):
+        if isinstance(node, ast.ImportFrom) and node.module and node.module.startswith("clara."):
+            seen |= {a.name: node.module for a in node.names if a.asname == a.name}  # `as` itself: a public name
+    assert seen == clara._HOMES
     with pytest.raises(AttributeError, match="no attribute 'nothing'"):
         clara.nothing  # noqa: B018
+
+
+def test_one_version() -> None:
+    import clara
+
+    log = (PACKAGE.parent / "CHANGELOG.md").read_text(encoding="utf-8")
+    assert log.split("## ")[1].split()[0] == clara.__version__

@@ -47,7 +47,10 @@ class Index:
         """Write PATH.safetensors (embeddings) and PATH.json (paths, model, hash). Returns the first."""
         tensors, meta = _files(path)
         tensors.parent.mkdir(parents=True, exist_ok=True)
-        save_file({"audio": self.audio_ND.contiguous()}, tensors)
+        try:
+            save_file({"audio": self.audio_ND.contiguous()}, tensors)
+        except SafetensorError as e:
+            raise ClaraError(f"The index cannot be written to {tensors} ({e}).") from e
         about = {"model": self.model, "sha256": self.sha256, "paths": self.paths}
         meta.write_text(json.dumps(about, ensure_ascii=False, indent=0), encoding="utf-8")
         return tensors

@@ -7,6 +7,7 @@ soundfile; containers it does not know (m4a, mp4, webm …) by torchcodec where 
 from __future__ import annotations
 
 import io
+import os
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,8 +19,8 @@ import soxr
 
 from clara.errors import ClaraError
 
-AudioLike = "str | Path | bytes | tuple[np.ndarray, int] | tuple[torch.Tensor, int]"
-EXTENSIONS = (".wav", ".flac", ".ogg", ".opus", ".mp3", ".aiff", ".aif", ".au", ".m4a", ".mp4", ".webm", ".mkv", ".aac")
+CONTAINERS = (".m4a", ".mp4", ".webm", ".mkv", ".aac")
+EXTENSIONS = (".wav", ".flac", ".ogg", ".opus", ".mp3", ".aiff", ".aif", ".au", *CONTAINERS)
 BLOCK_SECONDS = 30.0
 
 
@@ -78,11 +79,13 @@ def stream(source: Any, sample_rate: int, *, window: float, hop: float) -> Itera
 
 
 def list_audio(folder: str | Path) -> list[Path]:
-    """All audio files below `folder`, sorted. ClaraError when there is no folder or no audio in it."""
+    """All audio files below `folder`, sorted, but hidden ones (macOS puts a `._name.wav` that is no audio beside each
+    file of a foreign disk). ClaraError when there is no folder or no audio in it."""
     folder = Path(folder)
     if not folder.is_dir():
         raise ClaraError(f"No such folder: {folder}.")
-    found = sorted(p for p in folder.rglob("*") if p.suffix.lower() in EXTENSIONS and p.is_file())
+    wanted = (p for p in folder.rglob("*") if p.suffix.lower() in EXTENSIONS and not p.name.startswith("."))
+    found = sorted(p for p in wanted if p.is_file())
     if not found:
         raise ClaraError(f"No audio below {folder}. Looked for {' '.join(EXTENSIONS)}.")
     return found
@@ -117,6 +120,10 @@ def _handle(source: Any) -> Any:
         raise ClaraError(f"No such audio file: {path}.")
     if path.stat().st_size == 0:
         raise ClaraError(f"{path} is empty (0 bytes).")
+    try:
+        str(path).encode()
+    except UnicodeEncodeError:  # a name in another encoding than the system's: soundfile encodes text strictly
+        return os.fsencode(path)
     return str(path)
 
 
@@ -161,26 +168,42 @@ def _decode(source: Any, start: float, seconds: float | None) -> tuple[np.ndarra
             return file.read(frames, dtype="float32", always_2d=True), rate
     except (sf.LibsndfileError, TypeError) as e:
         decoder = _torchcodec(source, e)
-        stop = None if seconds is None else start + seconds
-        samples = decoder.get_samples_played_in_range(start, stop)
-        return samples.data.numpy().T, samples.sample_rate
+        return _span(decoder, start, None if seconds is None else start + seconds, describe(source))
 
 
 def _torchcodec(source: Any, cause: Exception) -> Any:
     """An AudioDecoder for what soundfile cannot open, or the reason why this is no audio."""
-    name = describe(source)
-    wants = isinstance(source, str | Path) and Path(source).suffix.lower() in (".m4a", ".mp4", ".webm", ".mkv", ".aac")
+    name, wants = describe(source), _is_container(source)
     if not wants:
         text = f"{name} cannot be decoded as audio ({cause}). Expected wav, flac, ogg, opus or mp3."
         raise ClaraError(text) from cause
     try:
         from torchcodec.decoders import AudioDecoder
     except (ImportError, OSError, RuntimeError) as e:
-        raise ClaraError(f"{name}: this container needs torchcodec and FFmpeg: pip install torchcodec ({e}).") from e
+        raise ClaraError(
+            f"{name}: this container needs torchcodec and FFmpeg ({e}): "
+            "pip install torchcodec, or save it as wav or flac."
+        ) from e
     try:
-        return AudioDecoder(str(source))
+        return AudioDecoder(bytes(source) if isinstance(source, bytes | bytearray) else str(source))
     except (RuntimeError, ValueError) as e:
         raise ClaraError(f"{name} cannot be decoded as audio ({e}).") from e
+
+
+def _is_container(source: Any) -> bool:
+    """Something for torchcodec: by its name, or as bytes by how MP4 and Matroska begin."""
+    if isinstance(source, str | Path):
+        return Path(source).suffix.lower() in CONTAINERS
+    return bytes(source[4:8]) == b"ftyp" or bytes(source[:4]) == b"\x1aE\xdf\xa3"
+
+
+def _span(decoder: Any, start: float, stop: float | None, name: str) -> tuple[np.ndarray, int]:
+    """Samples (T, C) that torchcodec decodes between two times, and their rate."""
+    try:
+        samples = decoder.get_samples_played_in_range(start, stop)
+    except (RuntimeError, ValueError) as e:
+        raise ClaraError(f"{name} cannot be decoded as audio from {start:.1f} s on ({e}).") from e
+    return samples.data.numpy().T, samples.sample_rate
 
 
 def _finish(wave_TC: np.ndarray, rate: int, target: int, name: str) -> np.ndarray:
@@ -210,21 +233,42 @@ def _resampled_blocks(source: Any, target: int) -> Iterator[np.ndarray]:
     handle = _handle(source)
     try:
         file = sf.SoundFile(handle)
-    except (sf.LibsndfileError, TypeError):
-        yield read(source, target)  # torchcodec containers are decoded whole
+    except (sf.LibsndfileError, TypeError) as e:
+        decoder = _torchcodec(source, e)
+        yield from _resampled(_spans(decoder, name), decoder.metadata.sample_rate, target, name)
         return
     with file:
-        rate, total = file.samplerate, 0
-        resampler = soxr.ResampleStream(rate, target, 1, dtype="float32") if rate != target else None
-        try:
-            for block in file.blocks(int(BLOCK_SECONDS * rate), dtype="float32", always_2d=True):
-                mono = block.mean(axis=1, dtype=np.float32)
-                _check_finite(mono, name)
-                total += len(mono)
-                yield resampler.resample_chunk(mono) if resampler else mono
-        except sf.LibsndfileError as e:
-            raise ClaraError(f"{name} breaks off after {total / rate:.1f} s ({e}).") from e
-        if total == 0:
-            raise ClaraError(f"{name} holds no samples.")
-        if resampler:
-            yield resampler.resample_chunk(np.zeros(0, np.float32), last=True)
+        yield from _resampled(_blocks(file, name), file.samplerate, target, name)
+
+
+def _resampled(blocks: Iterator[np.ndarray], rate: int, target: int, name: str) -> Iterator[np.ndarray]:
+    """Blocks (T, C) at `rate` -> mono blocks at `target`, one resampler running through all of them."""
+    resampler, total = soxr.ResampleStream(rate, target, 1, dtype="float32") if rate != target else None, 0
+    for block in blocks:
+        mono = block.mean(axis=1, dtype=np.float32)
+        _check_finite(mono, name)
+        total += len(mono)
+        yield resampler.resample_chunk(mono) if resampler else mono
+    if total == 0:
+        raise ClaraError(f"{name} holds no samples.")
+    if resampler:
+        yield resampler.resample_chunk(np.zeros(0, np.float32), last=True)
+
+
+def _blocks(file: sf.SoundFile, name: str) -> Iterator[np.ndarray]:
+    total = 0
+    try:
+        for block in file.blocks(int(BLOCK_SECONDS * file.samplerate), dtype="float32", always_2d=True):
+            total += len(block)
+            yield block
+    except sf.LibsndfileError as e:
+        raise ClaraError(f"{name} breaks off after {total / file.samplerate:.1f} s ({e}).") from e
+
+
+def _spans(decoder: Any, name: str) -> Iterator[np.ndarray]:
+    """As `_blocks`, by torchcodec: a film is not decoded whole either, unless its container hides its length."""
+    start, length = 0.0, decoder.metadata.duration_seconds or 0.0
+    while start + 2 * BLOCK_SECONDS < length:
+        yield _span(decoder, start, start + BLOCK_SECONDS, name)[0]
+        start += BLOCK_SECONDS
+    yield _span(decoder, start, None, name)[0]  # to the end, wherever that is: headers round their lengths

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import io
+import sys
+
 # ruff: isort: off
 # each import registers its verbs, in the order of --help
 from clara.cli import models  # noqa: F401
@@ -18,4 +21,7 @@ from clara.cli.app import app
 
 def main() -> None:
     """Entry point of the installed command."""
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):  # file names may hold what the terminal's encoding lacks
+            stream.reconfigure(errors="backslashreplace")
     app()

@@ -8,6 +8,7 @@ from typing import Annotated, Any
 import typer
 from typer.core import TyperGroup
 
+import clara
 from clara.errors import ClaraError, unknown
 
 DEFAULT_MODEL = "clara-small.base"
@@ -15,7 +16,7 @@ RECIPES = Path(__file__).parents[1] / "_recipes"
 
 
 class Verbs(TyperGroup):
-    """Turns a ClaraError into one line and exit status 2, Ctrl-C into 130."""
+    """Turns a ClaraError, or the system's refusal of a file, into one line and exit status 2, Ctrl-C into 130."""
 
     def invoke(self, ctx: Any) -> Any:
         """Run the verb."""
@@ -23,6 +24,12 @@ class Verbs(TyperGroup):
             return super().invoke(ctx)
         except ClaraError as e:
             typer.echo(f"clara: {' '.join(str(e).split())}", err=True)
+            raise typer.Exit(2) from e
+        except BrokenPipeError:  # `clara … | head`: Click ends it without a word
+            raise
+        except OSError as e:  # no permission, no room, a folder where a file should be
+            about = f"{e.strerror}: {e.filename}" if e.strerror and e.filename else str(e)
+            typer.echo(f"clara: {' '.join(about.split())}", err=True)
             raise typer.Exit(2) from e
         except KeyboardInterrupt as e:
             typer.echo("clara: interrupted", err=True)
@@ -34,8 +41,23 @@ app = typer.Typer(
     no_args_is_help=True,
     add_completion=False,
     pretty_exceptions_enable=False,
-    help="Audio–text models.",
 )
+
+
+def _version(asked: bool) -> None:
+    if asked:
+        typer.echo(f"clara {clara.__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def options(
+    version: Annotated[
+        bool, typer.Option("--version", callback=_version, is_eager=True, help="Print the version and exit.")
+    ] = False,
+) -> None:
+    """Name, search and embed sounds by text in many languages; train and evaluate such models."""
+
 
 Sources = Annotated[list[str], typer.Argument(help="Audio files and folders.", show_default=False)]
 Model = Annotated[str, typer.Option("--model", "-m", help="arch.tag, hf:org/repo[@revision] or dir:path.")]

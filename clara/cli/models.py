@@ -95,7 +95,7 @@ def embed(
     if out.suffix != ".npz":
         raise ClaraError(f"--out {out}: expected a name that ends in .npz.")
     zoo, items = _load(model, device), _expand(sources)
-    audio_ND = zoo.embed_audio(items, batch_size, progress=sys.stderr.isatty()).numpy()
+    audio_ND = zoo.embed_audio(items, batch_size, progress=_at_terminal()).numpy()
     out.parent.mkdir(parents=True, exist_ok=True)
     np.savez(out, audio=audio_ND, paths=np.array([str(i) for i in items]), model=zoo.name, sha256=zoo.sha256)
     typer.echo(f"{len(items)} clips -> {out}, {audio_ND.shape[1]} numbers each")
@@ -123,6 +123,10 @@ def classify(
     """Name what is heard, by a task's labels or your own."""
     from clara.apps.classifier import Classifier
 
+    if task is None and labels is None:
+        raise ClaraError(
+            'Give --task emotion (sound, instrument, word, …), or labels of your own: --labels "dog,rain".'
+        )
     zoo = _load(model, device)
     own = None if labels is None else [x.strip() for x in labels.split(",")]
     classifier = Classifier(zoo, own, task, language, template or None)
@@ -132,7 +136,7 @@ def classify(
     if windows:
         found = [(i, s, e, p) for i in items for s, e, p in classifier.windows(i, batch_size)]
     else:
-        predictions = classifier(items, batch_size, progress=sys.stderr.isatty())
+        predictions = classifier(items, batch_size, progress=_at_terminal())
         found = [(i, None, None, p) for i, p in zip(items, predictions)]
     records = []
     for item, start, end, p in found:
@@ -168,7 +172,7 @@ def retrieve(
     if bool(folder) == (index is not None):
         raise ClaraError("Give --folder DIR (embedded now) or --index FILE (saved before), one of them.")
     zoo = _load(model, device)
-    found = Index.load(index) if index is not None else Index.build(zoo, folder, progress=sys.stderr.isatty())
+    found = Index.load(index) if index is not None else Index.build(zoo, folder, progress=_at_terminal())
     if save is not None:
         found.save(save)
     hits = found.query(zoo, audio=query, top=top) if like else found.query(zoo, text=query, top=top)
@@ -196,6 +200,11 @@ def _load(model: str, device: str | None) -> Embedder:
     from clara.zoo.embedder import load
 
     return load(model, device)
+
+
+def _at_terminal() -> bool:
+    """Whether somebody watches: a progress bar is for them alone. A closed standard error is None."""
+    return sys.stderr is not None and sys.stderr.isatty()
 
 
 def _expand(sources: Sequence[str]) -> list[Any]:
