@@ -12,6 +12,7 @@ from tiny import save_tiny
 
 from clara.errors import ClaraError
 from clara.eval import cards
+from clara.eval.tables import card_sections
 from clara.zoo import catalog
 from clara.zoo.factory import load_checkpoint
 
@@ -27,14 +28,18 @@ def plain(accuracy: float, uar: float) -> dict:
 def result_file(path: Path, sha256: str, recipe: str = "sounds.yaml", overrides: tuple = (), **changes: float) -> Path:
     codes = {code: changes.get(code, 0.5) for code in ("en", "de", "fr", "it", "pl", "lt")}
     zero = {
-        "name": "esc", "kind": "zero_shot", "config": {"task": "sound", "data": {"folder": "/home/me/esc"}}, "clips": 8,
+        "name": "esc", "kind": "zero_shot", "config": {"task": "sound", "data": {"folder": "/home/me/esc"},
+        "far": "../train/text.yaml"}, "clips": 8,
         "labels": dict.fromkeys(map(str, range(50)), 1),
         "languages": {c: {"prompts": {"0": ["a"]}, "plain": plain(a, a / 2) | {"confusion": [[1] * 50] * 50},
                           "calibrated": plain(a, a)} for c, a in codes.items()},
-        "other_languages": {"languages": [c for c in codes if c != "en"], "accuracy": 0.4, "uar": 0.3},
+        "other_languages": {"languages": [c for c in codes if c != "en"], "accuracy": 0.4, "uar": 0.3,
+                            "accuracy_95": [0.3, 0.5], "of_english": {"accuracy": 0.8, "uar": 0.8}},
+        "far_languages": {"languages": ["fr", "lt"], "accuracy": 0.35, "uar": 0.2, "of_english": {"accuracy": 0.7}},
+        "worst_language": {"language": "fr", **plain(codes["fr"], 0.1)},
     }  # fmt: skip
-    few = {"name": "few", "kind": "probe", "config": {"task": "emotion"}, "clips": 8, "labels": ["a", "b"],
-           "methods": {"probe": plain(0.75, 0.25) | {"runs": [plain(0.1, 0.1)] * 3}}}  # fmt: skip
+    few = {"name": "few", "kind": "probe", "config": {"task": "emotion", "test": {"folder": "emo"}}, "clips": 8,
+           "labels": ["a", "b"], "methods": {"probe": plain(0.75, 0.25) | {"runs": [plain(0.1, 0.1)] * 3}}}  # fmt: skip
     found = {"name": "caps", "kind": "retrieval", "config": {}, "clips": 4,
              "t2a": {"R@1": 0.25, "R@1_95": [0.1, 0.3]}, "a2t": {"R@1": 0.125}}  # fmt: skip
     data = {
@@ -77,16 +82,23 @@ def test_a_card_is_filled_from_results(sha256: str, tmp_path: Path) -> None:
         "sounds/esc/languages/en/calibrated/accuracy": 0.5,
         "sounds/esc/other_languages/accuracy": 0.4,
         "sounds/esc/worst_language/accuracy": 0.062,
-        "sounds/few/methods/probe/uar": 0.25,
+        "sounds/esc/far_languages/accuracy": 0.35,
         "sounds/caps/t2a/R@1": 0.25,
         "sounds/caps/a2t/R@1": 0.125,
     }
     assert values["sounds/esc/worst_language/accuracy"]["metric"] == "accuracy (fr)"
-    assert [f["chance"] for f in figures] == ["0.020"] * 4 + ["0.500"] + ["0.250"] * 2
+    assert [f["chance"] for f in figures] == ["0.020"] * 5 + ["0.250"] * 2
     assert values["sounds/caps/t2a/R@1"]["interval"] == "[0.100, 0.300]"
     assert values["sounds/caps/a2t/R@1"]["interval"] == "not computed"
     text = card_text(tmp_path)
     assert "| caps, t2a | R@1 | 0.250 | [0.100, 0.300] | 0.250 | not stated |" in text
+    assert "\n## Languages\n" in text and "| French (far) | fr | 0.062 |" in text
+    assert "| mean of all others | 5 | 0.400 [0.300, 0.500] |" in text and "share of English | 2 | 70 % |" in text
+    assert "(`text.yaml`)" in text
+    assert "| emo, 2 classes | UAR | not stated | probe | 0.250 [0.100, 0.900] |" in text
+    assert (
+        text.index("## Figures") < text.index("## Languages") < text.index("## Few labelled") < text.index("## Speed")
+    )
     assert "EMO-DB, German prompts" not in text and "## Limits" in text
     assert catalog.checkpoint(NAME).sha256 == sha256
     assert catalog.checkpoint(NAME).figures[0]["command"] == (
@@ -108,9 +120,9 @@ def test_wording_and_choice_of_a_card_are_kept_and_values_renewed(sha256: str, t
     assert [(f["what"], f["training"]) for f in figures if "/esc/" in f["result"]] == [
         ("ESC-50, the others", "other fold")
     ]
-    assert [f["result"].split("/")[1] for f in figures] == ["esc", "caps", "few"]  # few was not stated: as if new
+    assert [f["result"].split("/")[1] for f in figures] == ["esc", "caps"]  # few has a table of its own
     everything = cards.fill_card(NAME, [], every=True, log=lambda line: None)
-    assert len(everything) == 7 and everything[0]["what"] == "ESC-50, the others"
+    assert len(everything) == 8 and everything[0]["what"] == "ESC-50, the others"
     assert {f["training"] for f in everything if "/esc/" in f["result"]} == {"other fold"}
     assert everything[0]["training"] == "other fold"
     again = card_text(tmp_path)
@@ -120,12 +132,13 @@ def test_wording_and_choice_of_a_card_are_kept_and_values_renewed(sha256: str, t
 def test_what_training_saw_is_said_and_not_stated_unless_chosen(sha256: str, tmp_path: Path) -> None:
     path = result_file(tmp_path / "r.json", sha256)
     data = json.loads(path.read_text())
-    for result, status in zip(data["results"], ("seen", "unseen", "same-source")):
+    for result, status in zip(data["results"], ("seen", "seen", "same-source")):
         result["contamination"] = {"status": status}
     path.write_text(json.dumps(data))
     figures = cards.fill_card(NAME, [path], log=lambda line: None)
     found = {f["result"].split("/")[1]: f["training"] for f in figures}
-    assert found == {"few": "unseen", "caps": "same-source"}
+    assert found == {"caps": "same-source"}
+    assert "| emo, 2 classes | UAR | seen |" in card_text(tmp_path)
     every = cards.fill_card(NAME, [], every=True, log=lambda line: None)
     assert {f["training"] for f in every if "/esc/" in f["result"]} == {"seen"}
     assert cards.fill_card(NAME, [], log=lambda line: None) == every  # now they are chosen, and stay
@@ -154,6 +167,37 @@ def test_what_is_no_result_is_refused(sha256: str, tmp_path: Path) -> None:
         cards.fill_card(NAME, twice)
     with pytest.raises(ClaraError, match="Unknown checkpoint"):
         cards.fill_card("clara-smal.tiny", [])
+
+
+def test_sections_are_renewed_removed_and_what_is_between_them_stays(sha256: str, tmp_path: Path) -> None:
+    cards.fill_card(NAME, [result_file(tmp_path / "r.json", sha256)], log=lambda line: None)
+    before = card_text(tmp_path)
+    cards.fill_card(NAME, [result_file(tmp_path / "r.json", sha256, lt=0.125)], log=lambda line: None)
+    after = card_text(tmp_path)
+    assert after != before and after == before.replace("| lt | 0.500 |", "| lt | 0.125 |")
+    for file in (tmp_path / "cards" / "results" / NAME).glob("*.json"):
+        file.unlink()
+    cards.fill_card(NAME, [], log=lambda line: None)
+    text = card_text(tmp_path)
+    assert "## Languages" not in text and "## Few labelled" not in text and "## Speed" in text and "## Limits" in text
+
+
+def test_a_trial_is_no_figure(sha256: str, tmp_path: Path) -> None:
+    path = result_file(tmp_path / "r.json", sha256)
+    data = json.loads(path.read_text())
+    data["results"][2]["limit"] = 4
+    path.write_text(json.dumps(data))
+    with pytest.raises(ClaraError, match=r"trial on some of the clips \(caps\)"):
+        cards.fill_card(NAME, [path])
+
+
+@pytest.mark.parametrize("name", OWN)
+def test_tables_of_a_card_are_those_of_its_results(name: str) -> None:
+    files = [cards.read_result(f) for f in sorted((CARDS / "results" / name).glob("*.json"))]
+    body = catalog.card(name)[1]
+    for heading, text in card_sections(files).items():
+        if f"\n{heading}\n" in body:
+            assert f"\n{heading}\n\n{text}\n" in body
 
 
 @pytest.mark.parametrize("name", OWN)

@@ -20,6 +20,7 @@ from clara.errors import ClaraError
 from clara.eval import outcomes, report
 from clara.eval.clips import Context, DataSpec, source
 from clara.eval.composed import ComposedConfig, captions, composed_retrieval, event, mix, mixtures
+from clara.eval.languages import over_languages
 from clara.eval.probe import ProbeConfig, choose_l2, draw_shots, fit_probe, probe, prototypes
 from clara.eval.retrieval import RetrievalConfig, caption_figures, captioned, ranks, retrieval
 from clara.eval.runner import load_recipe, run
@@ -132,8 +133,55 @@ def test_zero_shot_names_tones(context: Context) -> None:
     assert got["clips"] == 12
     assert set(got["labels"]) == set(SOUNDS)
     assert got["languages"]["en"]["plain"]["accuracy"] == 1.0
-    assert got["other_languages"] == {"languages": ["de"], "accuracy": 1.0, "uar": 1.0}
+    others = got["other_languages"]
+    assert (others["languages"], others["accuracy"], others["uar_95"]) == (["de"], 1.0, (1.0, 1.0))
+    assert "worst_language" not in got and "far_languages" not in got
     assert len(got["languages"]["de"]["prompts"]["dog"]) > 1
+
+
+def test_languages_by_hand() -> None:
+    """Two classes of 3 and 1 clips; English gets all but one, German the small class alone, Welsh two of the large."""
+    truth = np.array([0, 0, 0, 1])
+    named = {"en": np.array([0, 0, 1, 1]), "de": np.array([1, 1, 1, 1]), "cy": np.array([0, 0, 1, 0])}
+    got = over_languages(named | {"fr": truth}, truth, "accuracy", far=("cy", "zu"))
+    assert got["worst_language"]["language"] == "de" and got["worst_language"]["accuracy"] == 0.25
+    assert over_languages(named | {"fr": truth}, truth, "uar")["worst_language"]["language"] == "cy"
+    others = got["other_languages"]
+    assert others["accuracy"] == pytest.approx((0.25 + 0.5 + 1) / 3)
+    assert others["uar"] == pytest.approx((0.5 + 1 / 3 + 1) / 3)
+    assert others["of_english"]["accuracy"] == pytest.approx(others["accuracy"] / 0.75)
+    assert got["far_languages"]["languages"] == ["cy"] and got["far_languages"]["accuracy"] == 0.5
+    assert got["far_languages"]["of_english"]["uar"] == pytest.approx((1 / 3) / (5 / 6))
+    for found in got.values():
+        assert found["accuracy_95"][0] <= found["accuracy"] <= found["accuracy_95"][1]
+    assert over_languages({"de": truth}, truth, "uar") == {}
+    assert "of_english" not in over_languages({"de": truth, "fr": truth}, truth, "uar")["other_languages"]
+
+
+def test_many_languages_are_one_table(context: Context, corpus: Path, tmp_path: Path) -> None:
+    (corpus.parent / "text.yaml").write_text("far_languages: [fr, pl]\n")
+    codes = "[en, de, fr, it, pl, lt]"
+    text = (
+        f"pictures: false\nevaluations:\n  tones: {{kind: zero_shot, data: {{corpus: tones.py, folder: tones, "
+        f"splits: [test]}}, task: sound, languages: {codes}, far: text.yaml}}\n"
+    )
+    lines: list[str] = []
+    (got,) = run(write_recipe(corpus, text), ToneEmbedder(), corpus, tmp_path / "out", log=lines.append)
+    assert got["far_languages"]["languages"] == ["fr", "pl"]
+    assert sum(line.startswith("tones [") for line in lines) == 1 and "% of English by accuracy" in lines[1]
+    head = next(i for i, line in enumerate(lines) if line.startswith("language "))
+    assert lines[head].split()[-2:] == ["tones", "accuracy"]
+    rows = [line.split("  ")[0] for line in lines[head + 1 :]]
+    assert rows[:4] == ["English", "German", "French (far)", "Italian"]
+    assert rows[6:12] == [
+        "mean of all others", "mean of all others, share of English", "mean of those far from audio",
+        "mean of those far from audio, share of English", "worst", "worst, share of English",
+    ]  # fmt: skip
+    with pytest.raises(ClaraError, match="no such file beside"):
+        zero_shot(ZeroShotConfig(data("test"), "sound", far="gone.yaml"), context)
+    (corpus.parent / "text.yaml").write_text("far_languages: [xx]\n")
+    with pytest.raises(ClaraError, match="expected codes"):
+        zero_shot(ZeroShotConfig(data("test"), "sound", far="text.yaml"), context)
 
 
 def test_calibration_is_another_figure() -> None:

@@ -127,6 +127,24 @@ def test_a_lone_result_of_an_older_kind_is_reported_too(two: list[Path], tmp_pat
     assert "Differences" not in text and "Speed" not in text and "## all: caps" in text
 
 
+def test_an_evaluation_given_twice_is_shown_once(two: list[Path], tmp_path: Path) -> None:
+    """The same weights and settings again, a day later and with one evaluation less; then with other settings."""
+    data = json.loads(two[0].read_text())
+    newer, other = tmp_path / "newer.json", tmp_path / "other.json"
+    newer.write_text(
+        json.dumps(data | {"date": "2026-01-02", "results": data["results"][:2], "overrides": ["workers=4"]})
+    )
+    lines: list[str] = []
+    text = write_report([two[0], newer, two[0]], tmp_path / "r.md", log=lines.append).read_text(encoding="utf-8")
+    assert lines == [f"{two[0]}: emodb, few left out, {newer} is newer"]
+    assert text.count("| model-one | en plain |") == 1 and "## all: caps" in text and "Differences" not in text
+    assert text.count("| model-one | model-one") == 2  # two files are still read
+    other.write_text(json.dumps(data | {"overrides": ["evaluations.emodb.templates=[x]"]}))
+    lines.clear()
+    text = write_report([two[0], other], tmp_path / "r.md", log=lines.append).read_text(encoding="utf-8")
+    assert not lines and "| model-one (evaluations.emodb.templates=[x]) | en plain |" in text
+
+
 def test_faults_are_told(two: list[Path], tmp_path: Path) -> None:
     for results, out, match in (
         (two, "r.pdf", "html or"),

@@ -19,7 +19,7 @@ def report(
     """One page of results: tables, differences between models, confusions, maps, examples, speed."""
     from clara.eval.page import write_report
 
-    typer.echo(write_report(results, out, method))
+    typer.echo(write_report(results, out, method, lambda line: typer.echo(line, err=True)))
 
 
 @app.command()

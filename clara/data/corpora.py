@@ -5,6 +5,7 @@ folder whether it lies there as published, packed or in shards. Imports no torch
 from __future__ import annotations
 
 import json
+import os
 import re
 import tarfile
 from collections import Counter
@@ -22,6 +23,7 @@ from clara.text.prompts import task_labels
 
 Codes = Mapping[str, Mapping[str, Any]]
 PACKED = ("audio.tar", "manifest.csv")
+LOOK_CLIPS, LOOK_FOLDERS = 40, 200  # how much of a folder is looked at to know a corpus by its clips
 
 
 @dataclass(frozen=True)
@@ -155,6 +157,17 @@ def told(row: Row, name: str) -> str | None:
     return None if value is None else str(value)
 
 
+def published(info: Corpus, splits: Sequence[str] = (), where: Mapping[str, str] | None = None) -> int | None:
+    """How many clips a corpus publishes of some splits, or with a value of one field; None where it does not say."""
+    if where:
+        return None if splits or len(where) > 1 else info.clips.get("=".join(next(iter(where.items()))))
+    if splits:
+        return sum(info.clips[s] for s in splits) if all(s in info.clips for s in splits) else None
+    if "all" in info.clips:
+        return info.clips["all"]
+    return None if any("=" in name for name in info.clips) else sum(info.clips.values()) or None
+
+
 def _unheard(module: ModuleType, rows: Sequence[Row]) -> Iterator[str]:
     """Values of the codes of a corpus named by its files that no row has, and speakers with fewer clips than most."""
     names = getattr(module, "FILES", None)
@@ -201,16 +214,16 @@ def layout_of(folder: Path) -> str:
 def find_corpus(corpus: str, data: Path, folder: str = ".", near: Path | str | None = None) -> Found | None:
     """The clips of a corpus below `data`, or None where it is not at hand.
 
-    Looked for as `data/folder`, then a folder of `data`, or `data` itself, of that name but for case and punctuation;
-    or `data` is a folder of shards. Whether the clips lie there as published, packed or in shards
-    is seen, not asked.
+    Looked for as `data/folder`, then a folder of `data`, or `data` itself, of that name but for case, punctuation and
+    the ending of GitHub's archives, then by the names of the clips in them (`looks_like`); or `data` is a folder of
+    shards. Whether the clips lie there as published, packed or in shards is seen, not asked.
     """
     name = load_corpus(corpus, near).INFO.name
     wanted = Path(folder).name or name  # a folder of another name than the corpus' is another part of it
     if layout_of(data) == "shards" and not (folder != "." and (data / folder).exists()):
         rows = list(shard_rows(data, None if wanted == "packed" else [wanted]))
         return Found(rows, [], data, "shards") if rows else None
-    place = _place(data, folder, _plain(wanted))
+    place = _place(data, folder, wanted, load_corpus(corpus, near))
     if place is None:
         return None
     layout = layout_of(place)
@@ -219,24 +232,54 @@ def find_corpus(corpus: str, data: Path, folder: str = ".", near: Path | str | N
     if layout == "packed":
         return Found(list(rows_from_corpus("packed", place, near)), [], place, layout)
     module = load_corpus(corpus, near)
-    if not module.INFO.partial:
-        return Found(list(rows_from_corpus(corpus, place, near)), [], place, layout)
+    told_rows = module.rows(place) if module.INFO.partial else rows_from_corpus(corpus, place, near)
     rows, missing = [], []
-    for row in module.rows(place):
+    for row in told_rows:
         row = row if row.license else replace(row, license=module.INFO.license)
         (rows if is_there(row) else missing).append(row)
     return Found(rows, missing, place, layout)
 
 
 def _plain(name: str) -> str:
-    return re.sub(r"[^a-z0-9]", "", name.lower())
+    return re.sub(r"[^a-z0-9]", "", re.sub(r"-(master|main)$", "", name.lower()))
 
 
-def _place(data: Path, folder: str, wanted: str) -> Path | None:
+def _place(data: Path, folder: str, wanted: str, module: ModuleType) -> Path | None:
     if (data / folder).exists():
         return data / folder
     near = [p for p in sorted(data.iterdir()) if p.is_dir()] if data.is_dir() else []
-    return next((p for p in (*near, data.absolute()) if _plain(p.name) == wanted and p.exists()), None)
+    for place in (*near, data.absolute()):
+        if _plain(place.name) == _plain(wanted) and place.exists():
+            return place
+    if wanted != module.INFO.name or not isinstance(getattr(module, "FILES", None), Names):
+        return None
+    return next((p for p in (data, *near) if looks_like(p, module.FILES)), None)
+
+
+def looks_like(folder: Path, names: Names) -> bool:
+    """Does a folder hold clips of a corpus in its official layout? The first clips below it all have such names, with
+    known codes; names that codes do not tell from any others prove nothing."""
+    pattern = re.compile(f"(?:^|.*?/)(?:{names.pattern})$", re.IGNORECASE)
+    known = {group: _folded(table) for group, table in names.codes.items()}
+    some = list(_first_clips(folder))
+    for path in some:
+        found = pattern.match(path.relative_to(folder).with_suffix("").as_posix())
+        coded = {group: text for group, text in found.groupdict().items() if group in known and text} if found else {}
+        if not coded or any(text.lower() not in known[group] for group, text in coded.items()):
+            return False
+    return bool(some) and next(folder.glob(names.glob), None) is not None
+
+
+def _first_clips(folder: Path) -> Iterator[Path]:
+    """A few clips of the first folders below a folder: enough to know a corpus by, however large it is."""
+    seen = 0
+    for number, (place, below, files) in enumerate(os.walk(folder)):
+        below.sort()
+        clips = [f for f in sorted(files) if Path(f).suffix.lower() in EXTENSIONS and not f.startswith(".")]
+        yield from (Path(place) / f for f in clips[:LOOK_CLIPS])
+        seen += len(clips[:LOOK_CLIPS])
+        if seen >= LOOK_CLIPS or number >= LOOK_FOLDERS:
+            return
 
 
 def shard_rows(folder: str | Path, corpora: Iterable[str] | None = None) -> Iterator[Row]:

@@ -17,15 +17,13 @@ from typing import Any
 import yaml
 
 from clara.errors import ClaraError, unknown
+from clara.eval.tables import MANY_LANGUAGES, NAMES, card_sections, judged_by, write_sections
 from clara.zoo import catalog
 from clara.zoo.factory import CARD, load_checkpoint
 
-BY_TASK = {"emotion": "uar", "arousal": "uar"}  # what these tasks are judged by; others by the first of METRICS
-METRICS = ("macro_map", "mAP", "map", "accuracy", "uar", "R@1")
-NAMES = {"uar": "UAR", "macro_map": "mAP", "map": "mAP", "macro_f1": "macro-F1"}
 NO_FIGURES = (
     "config", "runs", "folds", "per", "groups", "per_class_recall", "duplicates", "ties", "speed", "data",
-    "contamination", "average_precision",
+    "contamination", "average_precision", "of_english",
 )  # fmt: skip
 NOT_KEPT = (
     "prompts", "confusion", "outcomes", "ranks", "hits", "captions_of_clips", "examples", "manifest", "templates",
@@ -33,8 +31,8 @@ NOT_KEPT = (
 )  # fmt: skip
 HOW = ("workers", "cache", "batch_size", "pictures")  # settings that change no figure
 STATUS = r"^(?:unseen|same-source|unknown|seen)(?:: |$)"  # of clara.eval.contamination, before a card's own words
-MANY_LANGUAGES = 4
-LONG_LIST, LONG_TEXT, MANY_CLASSES = 50, 300, 12
+IN_TABLES = ("probe", "keywords")  # kinds whose figures stand in a table of their own, a line each where chosen
+LONG_LIST, LONG_TEXT, MANY_CLASSES = 64, 300, 12
 HEADING = "## Figures"
 TABLE_HEAD = "| what | metric | value | interval | chance | in training? | command |"
 
@@ -46,7 +44,8 @@ def fill_card(
 
     What an older figure of the same place is called, and what it says of the training data, is kept. An evaluation
     that the card knows keeps the choice of its figures; of a new one the main figures are taken, unless it is on data
-    seen in training. Results of other weights are removed, with what was said of them.
+    seen in training, or stands in a table of its own: prompt languages and few labelled clips have one each, after the
+    figures (`card_sections`). Results of other weights are removed, with what was said of them.
 
     Args:
         results: JSON files of `clara eval`; none to state anew what is kept beside the cards already.
@@ -73,6 +72,8 @@ def fill_card(
                 f"{file} is of weights {data['checkpoint']['sha256'][:12]}…, {name} has {loaded.sha256[:12]}…: "
                 "evaluate these."
             )
+        if limits := [r["name"] for r in data["results"] if r.get("limit")]:
+            raise ClaraError(f"{file} is a trial on some of the clips ({', '.join(limits)}): run it without --limit.")
         stem = Path(data["recipe"]).stem
         if stem in made:
             raise ClaraError(f"Two of the files are results of the recipe {stem}: give one, {file} or the other.")
@@ -85,11 +86,11 @@ def fill_card(
             log(f"removed {file.name}: other weights")
     text = path.read_text(encoding="utf-8")
     old = yaml.safe_load(text.split("---\n", 2)[1]).get("figures") or []
-    figures = card_figures(kept, old, every)
+    figures, files = card_figures(kept, old, every), sorted(kept.glob("*.json"))
     for result in {f.get("result", f["what"]) for f in old} - {f["result"] for f in figures}:
         log(f"no longer stated: {result}")
     facts = {"sha256": loaded.sha256, "parameters": sum(p.numel() for p in loaded.model.parameters())}
-    text = write_figures(text, figures, facts)
+    text = write_sections(write_figures(text, figures, facts), card_sections([read_result(f) for f in files]))
     _replace(path, text)
     _replace(copy / CARD, text)
     catalog.card.cache_clear()
@@ -117,7 +118,7 @@ def _replace(path: Path, text: str) -> None:
 
 def slim(data: Mapping[str, Any], name: str) -> dict[str, Any]:
     """A result file without what is long and what belongs to one machine, for the folder beside the cards."""
-    out = _slim({k: v for k, v in data.items() if k not in ("overrides", "command")})
+    out = _slim({k: v for k, v in data.items() if k not in ("overrides", "command", "faults")})
     known = (catalog.PACKAGE / "_recipes" / "eval" / data["recipe"]).is_file()
     command = ["clara", "eval", Path(data["recipe"]).stem if known else data["recipe"], "--model", name]
     settings = [o for o in data["overrides"] if o.split("=")[0] not in HOW]
@@ -125,12 +126,6 @@ def slim(data: Mapping[str, Any], name: str) -> dict[str, Any]:
     out["checkpoint"]["name"] = name
     if "not_at_hand" in data:  # why not names a folder of one machine
         out["not_at_hand"] = [missing["name"] for missing in data["not_at_hand"]]
-    for result in out["results"]:
-        others = {c: r for c, r in result.get("languages", {}).items() if c != "en" and "plain" in r}
-        if len(others) > MANY_LANGUAGES:
-            metric = judged_by(result, next(iter(others.values()))["plain"])
-            worst = min(others, key=lambda code: others[code]["plain"][metric])
-            result["worst_language"] = {"language": worst, **others[worst]["plain"]}
     return out
 
 
@@ -189,7 +184,8 @@ def _evaluation(place: str) -> tuple[str, ...]:
 
 def _main_figures(file: Path, every: bool) -> Iterator[str]:
     for result in read_result(file)["results"]:
-        if not every and result.get("contamination", {}).get("status") == "seen":
+        seen = result.get("contamination", {}).get("status") == "seen"
+        if not every and (seen or result["kind"] in IN_TABLES):
             continue
         for keys in main_places(result, result):
             yield "/".join((file.stem, result["name"], *keys))
@@ -207,13 +203,6 @@ def main_places(
         published = key == "calibrated" and "prompt_sets" in keys
         if isinstance(value, dict) and key not in NO_FIGURES and not published:
             yield from main_places(result, value, (*keys, key))
-
-
-def judged_by(result: Mapping[str, Any], node: Mapping[str, Any]) -> str | None:
-    """The metric that stands for a table of figures, None where `node` is none."""
-    wanted = BY_TASK.get(result.get("config", {}).get("task", ""))
-    names = (wanted, *METRICS) if wanted else METRICS
-    return next((m for m in names if isinstance(node.get(m), int | float)), None)
 
 
 def _figure(folder: Path, place: str, old: Mapping[str, Any], training: str | None) -> dict[str, Any]:

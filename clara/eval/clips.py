@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Protocol
 
+import numpy as np
 import torch
 from torch import Tensor
 from torch.nn.functional import normalize
 
-from clara.data.corpora import find_corpus, told
+import clara
+from clara.data.corpora import find_corpus, published, told
 from clara.data.manifest import Row, load_corpus
 from clara.errors import ClaraError, unknown
 from clara.eval.embeddings import SERIAL, Spent, Supply, embed_clips, source
@@ -22,6 +25,10 @@ __all__ = ["AudioTextEmbedder", "Context", "DataSpec", "NotAtHand", "labelled", 
 
 class NotAtHand(ClaraError):
     """The corpus of an evaluation, or the part of it that is asked for, is not below the data folder."""
+
+
+class NoFolder(NotAtHand):
+    """Nothing below the data folder is this corpus."""
 
 
 class AudioTextEmbedder(Protocol):
@@ -59,6 +66,7 @@ class Context:
         near: the recipe file; corpus plug-ins are looked for beside it first.
         seed: of everything drawn (few-shot clips, composed clips, bootstrap).
         supply: how clips become embeddings: batch size, threads, cache, processes.
+        limit: at most so many clips of a set, drawn by the seed, classes in turn; None for all.
 
     `made` holds the embeddings by `Row.audio`; `used` lists the rows asked for, `found` how they lay there, `missing`
     the rows that tables name without a file, and `spent` what embedding took: `fresh` empties these four.
@@ -71,8 +79,10 @@ class Context:
         near: Path | str | None = None,
         seed: int = 0,
         supply: Supply = SERIAL,
+        limit: int | None = None,
     ) -> None:
         self.zoo, self.data, self.near, self.seed, self.supply = zoo, Path(data), near, seed, supply
+        self.limit = limit
         self.used: list[Row] = []
         self.spent = Spent()
         self.made: dict[str, Tensor] = {}
@@ -90,14 +100,16 @@ class Context:
         Raises:
             NotAtHand: no such corpus, split or speaker below the data folder.
         """
+        info = load_corpus(spec.corpus, self.near).INFO
         found = find_corpus(spec.corpus, self.data, spec.folder, self.near)
         if found is None:
-            info = load_corpus(spec.corpus, self.near).INFO
-            raise NotAtHand(f"{info.name} is not at hand below {self.data} (as {spec.folder}; {info.source_url})")
+            raise NoFolder(f"{info.name} is not at hand below {self.data} (as {spec.folder}; {info.source_url})")
         rows, missing = found.rows, found.missing
         chosen = {"split": spec.splits, "speaker": spec.speakers} | {k: (v,) for k, v in spec.where.items()}
         for name, wanted in chosen.items():
             known = {told(row, name) for row in (*rows, *missing)}
+            if wanted and known == {None}:
+                raise NotAtHand(f"{name} is not told of {info.name} as it lies in {found.folder} ({found.layout})")
             for value in wanted:
                 if value not in known:
                     raise NotAtHand(str(unknown(f"{name} in {spec.folder}", value, [k for k in known if k])))
@@ -105,23 +117,21 @@ class Context:
             missing = [row for row in missing if not wanted or told(row, name) in wanted]
         if not rows:
             raise NotAtHand(f"{spec.corpus}: none of its {len(missing)} clips is below {found.folder}")
+        told_of = {"corpora": sorted({row.corpus for row in rows}), "layout": found.layout, "clips": len(rows)}
+        told_of["missing"] = len(missing)
+        count = None if spec.speakers else published(info, spec.splits, spec.where)
+        self.found.append(told_of | ({} if count is None else {"published": count}))
+        rows = rows if self.limit is None else some_of(rows, self.limit, self.seed)
         self.missing += missing
         self.used += rows
-        self.found.append(
-            {
-                "corpora": sorted({row.corpus for row in rows}),
-                "layout": found.layout,
-                "clips": len(rows),
-                "missing": len(missing),
-            }
-        )
         return rows
 
     def audio(self, rows: Sequence[Row]) -> Tensor:
         """Embeddings (B, D) of the rows' audio."""
         todo = list(dict.fromkeys(row.audio for row in rows if row.audio not in self.made))
         if todo:
-            of = f"{self.zoo.sha256} {getattr(self.zoo, 'long', '')}"  # the way with long audio changes the vectors
+            # the way with long audio changes the vectors, and so may another version of the code
+            of = f"{self.zoo.sha256} {getattr(self.zoo, 'long', '')} {clara.__version__}"
             self.made.update(embed_clips(self.zoo.embed_audio, todo, self.supply, of, self.spent))
         return torch.stack([self.made[row.audio] for row in rows])
 
@@ -136,6 +146,19 @@ class Context:
     def labels(self, prompts: Sequence[Sequence[str]]) -> Tensor:
         """One unit vector a label: the mean of its prompts' embeddings (K, D)."""
         return normalize(torch.stack([self.text(texts).mean(0) for texts in prompts]), dim=-1)
+
+
+def some_of(rows: Sequence[Row], limit: int, seed: int) -> list[Row]:
+    """At most `limit` of the rows, drawn by the seed with the classes in turn, in their order."""
+    if limit < 1:
+        raise ClaraError(f"limit={limit}: expected at least 1 clip.")
+    order, turn = np.random.default_rng(seed).permutation(len(rows)), Counter()
+    ranked = []
+    for place, i in enumerate(order):
+        label = rows[i].emotion or rows[i].label
+        turn[label] += 1
+        ranked.append((turn[label], place, i))
+    return [rows[i] for i in sorted(i for *_, i in sorted(ranked)[:limit])]
 
 
 def truth_of(row: Row, task: str) -> str | None:

@@ -10,8 +10,9 @@ from typing import Any
 import numpy as np
 
 from clara import metrics
-from clara.eval.cards import NAMES, judged_by, main_places
+from clara.eval.cards import main_places
 from clara.eval.outcomes import unpack_classes, unpack_counts
+from clara.eval.tables import NAMES, judged_by
 
 CLASSES = {"accuracy": metrics.accuracy, "uar": metrics.uar, "macro_f1": metrics.macro_f1}
 

@@ -4,6 +4,11 @@
 training recordings came from (AudioCaps is cut from AudioSet; ESC-50 from Freesound). `unseen`: neither, by the card.
 `unknown`: the card does not say what it was trained on, or the table does not know the corpus. Only an unseen result is
 called zero-shot.
+
+Folds: where the card's `touches` names the folds that were trained on ("folds 1 to 4") and all clips evaluated are of
+others, the result is `same-source`: ESC-50 and UrbanSound8K keep all clips of one recording in one fold, so none was
+heard, but they were collected and labelled together. A split of a corpus by speakers stays `seen`: its sentences, room
+and microphone were heard.
 """
 
 from __future__ import annotations
@@ -18,6 +23,7 @@ import yaml
 
 from clara.zoo.catalog import CHECKPOINTS
 
+FOLD = re.compile(r"fold\d+")
 STATUSES = ("unseen", "same-source", "unknown", "seen")  # from best to worst
 CLAIMS = {
     "unseen": "zero-shot",
@@ -34,6 +40,7 @@ SPELT = {
     "audiosetcaps": "AudioSetCaps",
     "auto_acd": "Auto-?ACD",
     "baved": "BAVED",
+    "bengali_digits": "Bengali (?:spoken )?digits",
     "cafe": "CaFE",
     "clotho": "Clotho",
     "common_voice": "Common ?Voice",
@@ -73,6 +80,7 @@ SPELT = {
     "subesco": "SUBESCO",
     "tess": "TESS",
     "turev_db": "TurEV-?DB",
+    "ukrainian_digits": "Ukrainian (?:spoken )?digits",
     "urbansound8k": "UrbanSound-?8k|US8K",
     "urdu": "URDU-Dataset",
     "vggsound": "VGG-?Sound",
@@ -141,14 +149,18 @@ def _front_matter(text: str) -> Mapping[str, Any]:
     return front if isinstance(front, Mapping) else {}
 
 
-def judge(corpus: str, training: Training | None) -> Verdict:
-    """The verdict on one corpus, as `Row.corpus` names it."""
+def judge(corpus: str, training: Training | None, parts: Iterable[str | None] = ()) -> Verdict:
+    """The verdict on one corpus, as `Row.corpus` names it, or on some `parts` of it: `Row.speaker` of the clips, which
+    holds the fold where there are folds."""
     if training is None:
         return Verdict("unknown", "the checkpoint has no card that states its training corpora")
     if corpus not in SPELT:
         return Verdict("unknown", f"{corpus!r} is not in the table of corpora")
     note = next((f"{k}: {v}" for k, v in training.touches.items() if _names(corpus, k)), "")
     if _heard(corpus, training):
+        taught, folds = folds_of(note), set(parts)
+        if taught and folds and all(part and FOLD.fullmatch(part) and part not in taught for part in folds):
+            return Verdict("same-source", f"{', '.join(sorted(folds))} of the same corpus; {note}")
         return Verdict("seen", note or next(f"trained on {name}" for name in training.names if _names(corpus, name)))
     shared = sorted(_origins(corpus) & set().union(*(_origins(c) for c in SPELT if _heard(c, training))))
     if shared:
@@ -157,6 +169,15 @@ def judge(corpus: str, training: Training | None) -> Verdict:
     if vague:
         return Verdict("unknown", f"the card says: {vague}")
     return Verdict("unseen", note or "not among the training corpora of the card")
+
+
+def folds_of(text: str) -> set[str]:
+    """The folds that a note names, as `Row.speaker` spells them: "folds 1 to 3", "folds 1, 2 and 4", "fold 5"."""
+    out: set[str] = set()
+    for found in re.findall(r"\bfolds? ((?:\d+(?:, | and | to |[–-])?)+)", text, re.IGNORECASE):
+        for first, last in re.findall(r"(\d+)(?:(?: to |[–-])(\d+))?", found):
+            out |= {f"fold{i}" for i in range(int(first), int(last or first) + 1)}
+    return out
 
 
 def _heard(corpus: str, training: Training) -> bool:
@@ -175,11 +196,18 @@ def _origins(corpus: str) -> set[str]:
     return {corpus}.union(*map(_origins, SOURCES.get(corpus, ())))
 
 
-def contamination(corpora: Iterable[str], training: Training | None, taught: bool = False) -> dict[str, Any]:
+def contamination(
+    corpora: Iterable[str] | Mapping[str, Iterable[str | None]], training: Training | None, taught: str | None = None
+) -> dict[str, Any]:
     """What stands in a result: {"status": the worst, "claim": its words, "corpora": {name: {"status", "because"}}}.
-    `taught`: labelled clips of the corpus taught the classes (few-shot, probe), which no status makes zero-shot."""
-    verdicts = {name: judge(name, training) for name in sorted(set(corpora))}
+
+    Args:
+        corpora: names, or name -> the `parts` evaluated.
+        taught: how labelled clips of the corpus taught the classes (few-shot, probe), which makes no result zero-shot.
+    """
+    parts = corpora if isinstance(corpora, Mapping) else dict.fromkeys(corpora, ())
+    verdicts = {name: judge(name, training, parts[name]) for name in sorted(parts)}
     worst = max((v.status for v in verdicts.values()), key=STATUSES.index, default="unknown")
     found = {name: {"status": v.status, "because": v.because} for name, v in verdicts.items()}
-    claim = "unseen by the encoder, taught by clips" if taught and worst == "unseen" else CLAIMS[worst]
+    claim = f"unseen by the encoder, {taught}" if taught and worst == "unseen" else CLAIMS[worst]
     return {"status": worst, "claim": claim, "corpora": found}

@@ -20,6 +20,7 @@ from typing import Any, TypeVar
 import numpy as np
 import torch
 from torch import Tensor
+from tqdm import tqdm
 
 from clara.audio import waveform
 from clara.data.manifest import split_audio
@@ -144,6 +145,7 @@ def embed_clips(
     spent.cached += len(found)
     # shares by place among all: what is in the cache already may look different to each process
     mine = [n for n in names[supply.world.rank :: supply.world.size] if n not in found]
+    bar = tqdm(total=len(mine), unit="clip", desc="embeddings", leave=False, disable=None)
     for part, keys, sources in _chunks(mine, supply, cache is not None):
         vectors: list[Tensor | None] = [cache.by_content(k) if cache else None for k in keys]
         new = [i for i, v in enumerate(vectors) if v is None]
@@ -155,6 +157,8 @@ def embed_clips(
         if cache:
             cache.add(part, keys, vectors)
         found |= dict(zip(part, vectors))
+        bar.update(len(part))
+    bar.close()
     supply.world.wait()
     if missing := [n for n in names if n not in found]:
         found |= cache.known(missing)

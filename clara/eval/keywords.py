@@ -16,7 +16,7 @@ from clara.eval.clips import Context, DataSpec
 from clara.eval.probe import draw_shots, prototypes, summary
 from clara.eval.zero_shot import figures
 from clara.text.prompts import languages as known_languages
-from clara.text.prompts import load_language, own_prompts
+from clara.text.prompts import load_language, own_prompts, prompts
 
 
 @dataclass(frozen=True)
@@ -24,7 +24,8 @@ class KeywordConfig:
     """`words`: as many of a language's words, those with most training clips first (ties by the alphabet), of those
     with `shots` training clips at least and a test clip. `shots`: clips a word for the prototypes, drawn anew for each
     of `seeds`. `languages`: those spoken (empty: all that there are). `per_word`: test clips a word at most, the first
-    by name (null: all)."""
+    by name (null: all). `keys`: labels are keys of the task word ("stop"), put into the language spoken by its
+    file; else they are the words as they are said."""
 
     train: DataSpec
     test: DataSpec
@@ -33,6 +34,7 @@ class KeywordConfig:
     seeds: int = 10
     languages: tuple[str, ...] = ()
     per_word: int | None = 50
+    keys: bool = False
 
 
 def keywords(config: KeywordConfig, context: Context) -> dict[str, Any]:
@@ -83,8 +85,10 @@ def _language(
         if row.label in words and (config.per_word is None or rank[row.label] <= config.per_word):
             kept.append(row)
     truth_B, test_BD = np.array([words.index(row.label) for row in kept]), context.audio(kept)
-    templates = load_language(code).templates["word"] if code in known_languages() else ("{}",)
-    texts = own_prompts(words, templates)
+    if config.keys:
+        texts = prompts("word", words, code)
+    else:
+        texts = own_prompts(words, load_language(code).templates["word"] if code in known_languages() else ("{}",))
     score_BK = test_BD @ context.labels(texts).T
     found: dict[str, Any] = {
         "prompts": dict(zip(words, texts)),
@@ -101,4 +105,6 @@ def _language(
             near_BK = (test_BD - x_ND.mean(0)) @ prototypes(x_ND, torch.from_numpy(y_N[pick]), len(words)).T
             runs.append(near_BK.argmax(1).numpy())
         shots[str(n)] = summary(runs, truth_B, words, context.seed)
-    return {"clips": len(kept), "words": len(words), "zero_shot": found, "shots": shots}
+    every = {row.label for row in test}
+    left = {"words_left_out": sorted(every - set(words))} if len(every) <= config.words else {}
+    return {"clips": len(kept), "words": len(words), **left, "zero_shot": found, "shots": shots}

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from html import escape
 from pathlib import Path
@@ -12,10 +12,11 @@ from typing import Any
 import numpy as np
 
 from clara.errors import ClaraError
-from clara.eval.cards import MANY_LANGUAGES, NAMES, NO_FIGURES, judged_by, read_result
+from clara.eval.cards import HOW, NO_FIGURES, read_result
 from clara.eval.compare import differences
 from clara.eval.drawing import confusion_svg, map_svg
 from clara.eval.maps import places, read_sample
+from clara.eval.tables import MANY_LANGUAGES, NAMES, judged_by
 
 SHOWN = ("accuracy", "uar", "macro_f1", "macro_map", "R@1", "R@5", "R@10", "mAP@10", "median_rank")
 MISTAKES = 8  # confusions listed
@@ -58,8 +59,13 @@ class Heading:
 Block = Heading | Table | Picture | str
 
 
-def write_report(results: Sequence[Path | str], out: Path | str, method: str = "pca") -> Path:
+def write_report(
+    results: Sequence[Path | str], out: Path | str, method: str = "pca", log: Callable[[str], None] | None = None
+) -> Path:
     """Write the report of result files to `out`, as HTML (.html) or Markdown (.md).
+
+    An evaluation that several files have of the same weights and settings is taken from the newest; `log` gets a line
+    for each that is left out.
 
     Args:
         method: of the map of embeddings: 'pca' or 'tsne' (needs scikit-learn). Maps are of HTML only, and only where
@@ -68,17 +74,44 @@ def write_report(results: Sequence[Path | str], out: Path | str, method: str = "
     Raises:
         ClaraError: no results, a file that is none, another ending of `out`.
     """
-    out, paths = Path(out), [Path(r) for r in results]
+    out, paths = Path(out), list(dict.fromkeys(Path(r) for r in results))
     if out.suffix not in (".html", ".md"):
         raise ClaraError(f"{out}: expected a name that ends in .html or .md.")
     if not paths:
         raise ClaraError("No result files: give the JSON files that clara eval wrote.")
-    files = [read_result(p) for p in paths]
+    files, left = _newest([read_result(p) for p in paths], paths)
+    for line in left if log else ():
+        log(line)
+    paths = [p for p, f in zip(paths, files) if f["results"]]
+    files = [f for f in files if f["results"]]
     blocks = list(_blocks(files, paths, method if out.suffix == ".html" else None))
     text = _html(blocks) if out.suffix == ".html" else _markdown(blocks)
     out.parent.mkdir(parents=True, exist_ok=True)
     out.write_text(text, encoding="utf-8")
     return out
+
+
+def _newest(files: Sequence[dict[str, Any]], paths: Sequence[Path]) -> tuple[list[dict[str, Any]], list[str]]:
+    """The files with every evaluation of one checkpoint and settings in the newest of them alone, and what that left
+    out. Of two made at one time the longer file is taken: the other is a card's copy."""
+    order = sorted(range(len(files)), key=lambda i: (files[i].get("date", ""), paths[i].stat().st_size))
+    newest = {_identity(files[i], r["name"]): i for i in order for r in files[i]["results"]}
+    out, left = [], []
+    for i, file in enumerate(files):
+        mine = [r for r in file["results"] if newest[_identity(file, r["name"])] == i]
+        out.append({**file, "results": mine})
+        for other in sorted({newest[_identity(file, r["name"])] for r in file["results"]} - {i}):
+            names = [r["name"] for r in file["results"] if newest[_identity(file, r["name"])] == other]
+            left.append(f"{paths[i]}: {', '.join(names)} left out, {paths[other]} is newer")
+    return out, left
+
+
+def _settings(file: Mapping[str, Any]) -> tuple[str, ...]:
+    return tuple(sorted(o for o in file.get("overrides", ()) if o.split("=")[0] not in HOW))
+
+
+def _identity(file: Mapping[str, Any], name: str) -> tuple[Any, ...]:
+    return file["recipe"], file["checkpoint"]["sha256"], _settings(file), name
 
 
 def _blocks(files: Sequence[dict[str, Any]], paths: Sequence[Path], method: str | None) -> Iterator[Block]:
@@ -115,11 +148,18 @@ def _blocks(files: Sequence[dict[str, Any]], paths: Sequence[Path], method: str 
 
 
 def _models(files: Sequence[Mapping[str, Any]]) -> list[str]:
-    """Names of the files' checkpoints; with their hash where one name has several weights."""
+    """Names of the files' checkpoints; with their hash where one name has several weights, and with the settings where
+    one checkpoint was evaluated by a recipe in several ways."""
     kinds = {(f["checkpoint"]["name"], f["checkpoint"]["sha256"]) for f in files}
     several = {n for n, _ in kinds if sum(n == m for m, _ in kinds) > 1}
-    pairs = [(f["checkpoint"]["name"], f["checkpoint"]["sha256"]) for f in files]
-    return [f"{n} ({s[:8]})" if n in several else n for n, s in pairs]
+    ways = {(f["recipe"], f["checkpoint"]["sha256"], _settings(f)) for f in files}
+    out = []
+    for f in files:
+        name, sha256 = f["checkpoint"]["name"], f["checkpoint"]["sha256"]
+        said = [sha256[:8]] if name in several else []
+        said += _settings(f) if sum(w[:2] == (f["recipe"], sha256) for w in ways) > 1 else ()
+        out.append(f"{name} ({', '.join(said)})" if said else name)
+    return out
 
 
 def _difference_table(files: Sequence[Mapping[str, Any]], models: Sequence[str]) -> Table | None:
@@ -145,6 +185,7 @@ def _evaluation(mine: Sequence[tuple[str, Path, dict[str, Any]]], method: str | 
         f"{result.get('clips', '?')} clips"
         + (f", {len(result['labels'])} classes" if "labels" in result else "")
         + (f". By the cards: {'; '.join(seen)}." if seen else ".")
+        + (" A trial on some of the clips." if any("limit" in r for *_, r in mine) else "")
     )
     yield Table(head, tuple(first))
     if len(first) < len(lines):

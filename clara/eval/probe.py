@@ -15,6 +15,7 @@ from clara import metrics
 from clara.data.manifest import Row
 from clara.errors import ClaraError, unknown
 from clara.eval.clips import Context, DataSpec, labelled
+from clara.eval.languages import rates_with_intervals
 from clara.eval.outcomes import pack_counts
 from clara.eval.zero_shot import figures_of
 
@@ -43,7 +44,7 @@ def probe(config: ProbeConfig, context: Context) -> dict[str, Any]:
 
     Returns:
         {"clips", "train_clips", "shots", "labels", "methods": {name: {accuracy, accuracy_std, accuracy_95, uar,
-        uar_std, runs}}}: mean and standard deviation over draws; the interval is over test clips.
+        uar_std, uar_95, runs}}}: mean and standard deviation over draws; the intervals are over test clips.
 
     Raises:
         ClaraError: a clip in both sets, a class of the test set without training clips, too few clips for `shots`.
@@ -96,11 +97,10 @@ def summary(found: list[np.ndarray], truth_B: np.ndarray, labels: Sequence[str],
     for run, predicted in zip(out["runs"], found):
         run["uar"] = metrics.uar(truth_B, predicted)
     for name in ("accuracy", "uar"):
-        values = [run[name] for run in out["runs"]]
-        out[name], out[f"{name}_std"] = float(np.mean(values)), float(np.std(values, ddof=1))
-    correct_B = np.mean([p == truth_B for p in found], axis=0)
-    out["accuracy_95"] = metrics.bootstrap_interval(lambda c: float(c.mean()), correct_B, seed=seed)
-    out["hits"] = pack_counts((correct_B * len(found)).round())  # in how many of the draws each test clip was right
+        out[f"{name}_std"] = float(np.std([run[name] for run in out["runs"]], ddof=1))
+    correct_BR = np.stack([p == truth_B for p in found], axis=1)
+    out |= rates_with_intervals(truth_B, correct_BR.astype(float), seed)
+    out["hits"] = pack_counts(correct_BR.sum(1))  # in how many of the draws each test clip was right
     return out
 
 

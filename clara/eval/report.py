@@ -18,7 +18,14 @@ import numpy as np
 import clara
 from clara.errors import ClaraError, require
 from clara.eval.clips import AudioTextEmbedder
+from clara.eval.languages import table
+from clara.eval.tables import MANY_LANGUAGES, NAMES, judged_by
 
+SPREADS = {
+    "other_languages": "mean of {} other languages",
+    "far_languages": "mean of {} languages far from audio",
+    "worst_language": "worst language [{1}]",
+}
 ANNOTATED = 20  # classes up to which cells carry their number
 
 
@@ -87,13 +94,18 @@ def headline(result: dict[str, Any]) -> list[str]:
     """A result's main figures, a line each."""
     lines, name = [], result["name"]
     claim = f" | {result['contamination']['claim']}" if "contamination" in result else ""
-    for code, found in result.get("languages", {}).items():
+    codes = result.get("languages", {})
+    for code, found in codes.items():
+        if len(codes) > MANY_LANGUAGES and code != "en":
+            continue  # told as a table
         if "plain" in found:
             lines.append(f"{name} [{code}] {_rates(found['plain'])} | calibrated {_rates(found['calibrated'], False)}")
         else:
             lines.append(f"{name} [{code}] {_recalls(found)}")
-    if others := result.get("other_languages"):
-        lines.append(f"{name} mean of {len(others['languages'])} other languages: {_rates(others, False)}")
+    for key, words in SPREADS.items():
+        if found := result.get(key):
+            who = words.format(len(found.get("languages", ())), found.get("language"))
+            lines.append(f"{name} {who}: {_rates(found)}{_of_english(result, found)}")
     for method, found in result.get("methods", {}).items():
         spread = f" ± {found['accuracy_std']:.3f}" if "accuracy_std" in found else ""
         lines.append(f"{name} {method}: {_rates(found)}{spread}")
@@ -115,7 +127,35 @@ def headline(result: dict[str, Any]) -> list[str]:
         lines.append(f"{name} {_recalls(result)}")
     if "t2a" in result.get("duplicates", {}):
         lines.append(f"{name} equal captions count as right: {_recalls(result['duplicates'])}")
-    return [line + claim for line in lines]
+    trial = f" | a trial on at most {result['limit']} clips" if "limit" in result else ""
+    return [line + claim + trial for line in lines] + [f"{name}: {note}" for note in _notes(result)]
+
+
+def _notes(result: dict[str, Any]) -> list[str]:
+    """What a reader must know of the clips: some are missing, or there are too many."""
+    notes = []
+    for part in result.get("data", ()):
+        there, wanted = part["clips"], part.get("published", part["clips"] + part["missing"])
+        corpora = ", ".join(part["corpora"])
+        if there < wanted:
+            notes.append(f"{there} of the {wanted} clips of {corpora} are there: no figure to compare with others'")
+        elif there > wanted:
+            notes.append(f"{there} clips of {corpora}, which publishes {wanted}: are there copies among them?")
+    return notes
+
+
+def _of_english(result: dict[str, Any], found: dict[str, Any]) -> str:
+    metric = judged_by(result, found)
+    share = found.get("of_english", {}).get(metric)
+    return "" if share is None else f", {100 * share:.0f} % of English by {NAMES.get(metric, metric)}"
+
+
+def languages_table(results: Sequence[dict[str, Any]]) -> list[str]:
+    """Results with many prompt languages as lines of one table, the columns aligned; none where no result has many."""
+    lines = table([(judged_by(r, next(iter(r["languages"].values()))["plain"]), r) for r in results
+                   if r["kind"] == "zero_shot"])  # fmt: skip
+    widths = [max(map(len, column)) for column in zip(*lines)]
+    return ["  ".join(cell.ljust(width) for cell, width in zip(line, widths)).rstrip() for line in lines]
 
 
 def write_clips(path: Path, clips: Sequence[dict[str, Any]]) -> dict[str, Any]:
@@ -132,8 +172,11 @@ def write_clips(path: Path, clips: Sequence[dict[str, Any]]) -> dict[str, Any]:
 
 
 def _rates(found: dict[str, Any], interval: bool = True) -> str:
-    span = " [{:.3f}, {:.3f}]".format(*found["accuracy_95"]) if interval else ""
-    return f"accuracy {found['accuracy']:.3f}{span} UAR {found['uar']:.3f}"
+    def one(name: str) -> str:
+        ends = found.get(f"{name}_95") if interval else None
+        return f"{NAMES.get(name, name)} {found[name]:.3f}" + (" [{:.3f}, {:.3f}]".format(*ends) if ends else "")
+
+    return f"{one('accuracy')} {one('uar')}"
 
 
 def _recalls(found: dict[str, Any]) -> str:

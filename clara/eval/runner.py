@@ -14,7 +14,7 @@ from typing import Any
 from clara.config import Spec, build, load_yaml, override, to_dict
 from clara.errors import ClaraError, require, unknown
 from clara.eval import report
-from clara.eval.clips import AudioTextEmbedder, Context, NotAtHand
+from clara.eval.clips import AudioTextEmbedder, Context, NoFolder, NotAtHand
 from clara.eval.composed import ComposedConfig, composed_retrieval
 from clara.eval.contamination import contamination, training_of
 from clara.eval.embeddings import Supply
@@ -36,11 +36,16 @@ KINDS: dict[str, tuple[type, Callable[[Any, Context], dict[str, Any]]]] = {
 }
 
 
+TAUGHT = {"probe": "taught by clips", "keywords": "by text zero-shot, else taught by clips"}
+FEW = 3  # corpora not at hand that are told with their sources
+
+
 @dataclass(frozen=True)
 class Recipe:
     """Named evaluations, each of a `kind` with that kind's options; `pictures`: draw confusion matrices and keep some
-    embeddings for a map. `workers`: threads that decode. `cache`: folder where embeddings are kept by content; several
-    processes (torchrun) share the work through it and have one under the results where it is null."""
+    embeddings for a map. `workers`: threads that decode. `cache`: folder where embeddings are kept by content, so that
+    a run goes on where it was stopped and processes (torchrun) share the work; null: `embeddings` under the results.
+    `limit`: at most so many clips of a set, classes in turn: a trial, which no card takes."""
 
     evaluations: dict[str, Spec]
     seed: int = 0
@@ -48,6 +53,7 @@ class Recipe:
     pictures: bool = True
     workers: int = 0
     cache: str | None = None
+    limit: int | None = None
 
 
 def load_recipe(path: Path, overrides: Sequence[str] = ()) -> tuple[Recipe, dict[str, Any]]:
@@ -85,45 +91,97 @@ def run(
         The results in the recipe's order, each with "name", "kind", "config" and its kind's fields.
 
     Raises:
-        ClaraError: a fault of the recipe (before anything is computed), the data or the checkpoint; no corpus at hand.
+        ClaraError: a fault of the recipe, the folders or the checkpoint, before anything is computed; no corpus at
+            hand; and at the end, when the others are done, evaluations that the data did not allow.
     """
-    path, out = Path(recipe), Path(out)
+    path, out, data = Path(recipe), Path(out), Path(data)
     settings, configs = load_recipe(path, overrides)
     if settings.pictures:
         require("matplotlib", "demo")
+    _check_folders(data, out)
     with processes() as world:
-        cache = settings.cache or (str(out / "embeddings") if world.size > 1 else None)
-        supply = Supply(settings.batch_size, settings.workers, None if cache is None else Path(cache), world)
+        cache = Path(settings.cache) if settings.cache else out / "embeddings"
+        supply = Supply(settings.batch_size, settings.workers, cache, world)
         zoo = _loaded(zoo, world) if isinstance(zoo, str) else zoo
-        context = Context(zoo, data, path, settings.seed, supply)
-        stem = f"{path.stem}.{re.sub(r'[^A-Za-z0-9.-]+', '_', zoo.name)}"
-        results: list[dict[str, Any]] = []
-        absent: list[dict[str, str]] = []
+        context = Context(zoo, data, path, settings.seed, supply, settings.limit)
+        file = out / f"{path.stem}.{re.sub(r'[^A-Za-z0-9.-]+', '_', zoo.name)}.json"
         made = report.provenance(zoo, settings.seed) | {"recipe": path.name, "overrides": list(overrides)}
-        made |= {"results": results, "not_at_hand": absent}
+        made |= {"results": [], "not_at_hand": []}
+        absent, faults = {}, {}
         for name, config in configs.items():
             try:
                 result = _evaluate(name, settings.evaluations[name].kind, config, context)
             except NotAtHand as e:
-                absent.append({"name": name, "why": str(e)})
+                absent[name] = e
+                made["not_at_hand"].append({"name": name, "why": str(e)})
                 continue
-            results.append(result)
-            if not world.main:
+            except ClaraError as e:
+                if world.size > 1 or len(configs) == 1:
+                    raise
+                faults[name] = e
                 continue
-            if "manifest" in result:
-                result["manifest"] = report.write_clips(out / f"{stem}.{name}.clips.jsonl", result["manifest"])
-            report.write_json(out / f"{stem}.json", made)
-            if settings.pictures:
-                _pictures(out, stem, result, context)
-            for line in report.headline(result):
-                log(line)
-        if not results:
-            raise ClaraError(f"Nothing of {path.name} is at hand below {data}: {'; '.join(a['why'] for a in absent)}.")
-        if world.main and absent:
-            report.write_json(out / f"{stem}.json", made)
-            for one in absent:
-                log(f"{one['name']}: {one['why']}")
-    return results
+            except KeyboardInterrupt:
+                log(f"{name}: stopped. The same command goes on from there: embeddings are kept in {cache}.")
+                raise
+            made["results"].append(result)
+            if world.main:
+                _write(file, made, context, settings.pictures, log)
+        _conclude(file, made, (absent, faults), data, log if world.main else None)
+    return made["results"]
+
+
+def _check_folders(data: Path, out: Path) -> None:
+    """Before anything is computed: is there data, and can results be written?"""
+    if not data.is_dir():
+        raise ClaraError(f"No such folder: {data}. Expected --data to hold the folders of corpora, or to be one.")
+    there = next(p for p in (out, *out.absolute().parents) if p.exists())
+    if not there.is_dir() or not os.access(there, os.W_OK | os.X_OK):
+        raise ClaraError(f"Results cannot be written into {out}: choose another folder with --out.")
+
+
+def _write(file: Path, made: dict[str, Any], context: Context, pictures: bool, log: Callable[[str], None]) -> None:
+    """The results so far, the newest one's pictures and headline."""
+    result = made["results"][-1]
+    if "manifest" in result:
+        clips = file.with_name(f"{file.stem}.{result['name']}.clips.jsonl")
+        result["manifest"] = report.write_clips(clips, result["manifest"])
+    report.write_json(file, made)
+    if pictures:
+        _pictures(file.parent, file.stem, result, context)
+    for line in report.headline(result):
+        log(line)
+
+
+def _conclude(
+    file: Path,
+    made: dict[str, Any],
+    left_out: tuple[dict[str, NotAtHand], dict[str, ClaraError]],
+    data: Path,
+    log: Callable[[str], None] | None,
+) -> None:
+    """Say what was not at hand, tell many languages as one table, and raise what was wrong with some evaluations."""
+    absent, faults = left_out
+    if not made["results"] and not faults:
+        whys = [str(e) for e in absent.values() if len(absent) <= FEW or not isinstance(e, NoFolder)]
+        whys += [f"expected folders such as {', '.join(absent)}, or clips named as theirs"] if len(absent) > FEW else []
+        raise ClaraError(f"Nothing of {made['recipe']} is at hand below {data}: {'; '.join(whys)}.")
+    if log:
+        if faults:
+            made["faults"] = [{"name": name, "why": str(e)} for name, e in faults.items()]
+        if made["results"]:
+            report.write_json(file, made)
+        for line in report.languages_table(made["results"]):
+            log(line)
+        for name, e in absent.items():
+            if not isinstance(e, NoFolder):
+                log(f"{name}: {e}")
+        if names := [name for name, e in absent.items() if isinstance(e, NoFolder)]:
+            log(f"not at hand below {data}: {', '.join(names)}")
+        if made["results"]:
+            log(f"results: {file}")
+    if faults:
+        whys = "; ".join(f"{name}: {e}" for name, e in faults.items())
+        raise ClaraError(f"{len(faults)} of the evaluations could not be made. {whys}")
 
 
 def _loaded(name: str, world: World) -> AudioTextEmbedder:
@@ -137,8 +195,12 @@ def _evaluate(name: str, kind: str, config: Any, context: Context) -> dict[str, 
     context.fresh()
     found = KINDS[kind][1](config, context)
     found["data"] = context.found
-    corpora = {row.corpus for row in context.used}
-    found["contamination"] = contamination(corpora, training_of(context.zoo.name), taught=kind == "probe")
+    if context.limit is not None:
+        found["limit"] = context.limit
+    parts: dict[str, set[str | None]] = {}
+    for row in context.used:
+        parts.setdefault(row.corpus, set()).add(row.speaker)
+    found["contamination"] = contamination(parts, training_of(context.zoo.name), TAUGHT.get(kind))
     clips = sorted({os.path.relpath(row.audio, context.data) for row in context.used})
     spent = context.spent
     speed = {"embedded": spent.embedded, "cached": spent.cached, "seconds": round(spent.seconds, 3)}

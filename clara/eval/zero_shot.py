@@ -13,9 +13,12 @@ from clara import metrics
 from clara.data.manifest import FIELDS, Row
 from clara.errors import ClaraError, unknown
 from clara.eval.clips import Context, DataSpec, labelled, language_codes
+from clara.eval.languages import far_languages, over_languages
 from clara.eval.outcomes import pack_classes
 from clara.eval.prompt_sets import prompt_set
+from clara.eval.tables import BY_TASK
 from clara.text.prompts import load_language, own_prompts, prompts, task_labels
+from clara.zoo.catalog import CHECKPOINTS
 
 FIGURES = {"accuracy": metrics.accuracy, "uar": metrics.uar, "macro_f1": metrics.macro_f1}
 
@@ -41,6 +44,7 @@ class ZeroShotConfig:
     only: bool = False
     own_names: bool = False
     per: str | None = None
+    far: str | None = None
 
 
 def zero_shot(config: ZeroShotConfig, context: Context) -> dict[str, Any]:
@@ -48,13 +52,14 @@ def zero_shot(config: ZeroShotConfig, context: Context) -> dict[str, Any]:
 
     Returns:
         {"clips", "unlabelled", "labels": {key: clips}, "languages": {code: {"prompts", "plain", "calibrated"}}} and,
-        with several languages, "other_languages": mean accuracy and UAR over those but English; with prompt sets,
+        with several languages, what `over_languages` says of them; with prompt sets,
         "prompt_sets": {name: {"source", "added", "prompts", "plain", "calibrated"}}. "plain" is the figure;
         "calibrated" has each label's mean score over these clips, unlabelled, subtracted first, and is another figure.
     """
     sets = {name: prompt_set(name) for name in config.prompt_sets}
     if sets and config.task != "emotion":
         raise ClaraError(f"prompt_sets={list(sets)}: they are of emotions, the task is {config.task!r}.")
+    far = far_languages(config.far, context.near) if config.far and _may_be_ours(context.zoo.name) else ()
     rows = context.rows(config.data)
     kept, names = labelled(rows, config.task, config.merge)
     if config.only:
@@ -63,24 +68,31 @@ def zero_shot(config: ZeroShotConfig, context: Context) -> dict[str, Any]:
     labels = _labels(config, names)
     truth_B = np.array([labels.index(name) for name in names])
     audio_BD = context.audio(kept)
+    named: dict[str, np.ndarray] = {}
 
-    def score(texts: list[list[str]]) -> dict[str, Any]:
+    def score(texts: list[list[str]], code: str = "") -> dict[str, Any]:
         score_BK = audio_BD @ context.labels(texts).T
+        named[code] = score_BK.argmax(1).numpy()
         out = {
             "prompts": dict(zip(labels, texts)),
             "plain": figures(score_BK, truth_B, labels, context.seed),
             "calibrated": figures(score_BK - score_BK.mean(0), truth_B, labels, context.seed),
         }
-        return out | (_per(config.per, kept, score_BK.argmax(1).numpy(), truth_B) if config.per else {})
+        return out | (_per(config.per, kept, named[code], truth_B) if config.per else {})
 
-    results = {code: score(_prompts(config, labels, code)) for code in language_codes(config.languages)}
+    results = {code: score(_prompts(config, labels, code), code) for code in language_codes(config.languages)}
+    spread = over_languages(named, truth_B, BY_TASK.get(config.task, "accuracy"), far, context.seed)
     counts = dict(zip(labels, np.bincount(truth_B, minlength=len(labels)).tolist()))
     out = {"clips": len(kept), "unlabelled": len(rows) - len(kept), "labels": counts, "languages": results}
     for name, published in sets.items():
         texts, added = published.prompts(labels, kept[0].corpus)
         found = {"source": published.source, "added": added, **score(texts)}
         out.setdefault("prompt_sets", {})[name] = found
-    return out | _others(results)
+    return out | spread
+
+
+def _may_be_ours(name: str) -> bool:
+    return not name.startswith("hf:") and (name not in CHECKPOINTS or CHECKPOINTS[name].source == "package")
 
 
 def _labels(config: ZeroShotConfig, names: Sequence[str]) -> list[str]:
@@ -139,12 +151,3 @@ def figures_of(predicted_B: np.ndarray, truth_B: np.ndarray, labels: Sequence[st
     out["confusion"] = metrics.confusion(truth_B, predicted_B, len(labels)).tolist()
     out["outcomes"] = pack_classes(truth_B, predicted_B)
     return out
-
-
-def _others(results: dict[str, Any]) -> dict[str, Any]:
-    """Mean figures over the prompt languages but English, where there are several languages."""
-    codes = [code for code in results if code != "en"]
-    if not codes or len(results) < 2:
-        return {}
-    means = {name: float(np.mean([results[c]["plain"][name] for c in codes])) for name in ("accuracy", "uar")}
-    return {"other_languages": {"languages": codes, **means}}
