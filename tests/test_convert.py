@@ -20,6 +20,7 @@ from clara.config import to_dict
 from clara.errors import ClaraError
 from clara.towers.remap import Drop, Rename, prefixed, remap
 from clara.zoo import convert, hub
+from clara.zoo.converters import transformers
 from clara.zoo.factory import convert_checkpoint, create_model_and_transforms, get_tokenizer, load_checkpoint
 
 RATE = 48000
@@ -86,6 +87,19 @@ def test_a_folder_of_transformers_loads_and_gives_its_vectors(
     assert_same(zoo.embed_text(TEXTS), transformers_text(folder, TEXTS))
     assert zoo.scale == pytest.approx(1 / 0.07)
     assert sorted(folder.rglob("*")) == before
+
+
+def test_a_files_weights_are_held_once(unfused: Path, monkeypatch: Any) -> None:
+    """Parameters are the file's own tensors, but where several are joined, and no random number is drawn."""
+    files: dict[str, Tensor] = {}
+    read = transformers.load_tensors
+    monkeypatch.setattr(transformers, "load_tensors", lambda path: files.setdefault("all", read(path)))
+    state = torch.get_rng_state()
+    model = load_checkpoint(unfused).model
+    assert torch.equal(torch.get_rng_state(), state)
+    mapped = {t.data_ptr() for t in files["all"].values()}
+    copied = {name for name, p in model.named_parameters() if p.data_ptr() not in mapped}
+    assert copied == {n for n, _ in model.named_parameters() if ".attn.qkv." in n}  # three tensors of theirs
 
 
 @pytest.mark.peers

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import threading
 from typing import Any
 
 import pytest
@@ -12,8 +13,10 @@ from torch import Tensor, nn
 from clara.config import Spec, arch_config, arch_names, to_dict
 from clara.errors import ClaraError
 from clara.model import DualEncoder
-from clara.towers.base import AUDIO_TOWERS, TEXT_TOWERS, fit_window
+from clara.towers.base import AUDIO_TOWERS, TEXT_TOWERS, fit_window, weightless
 from clara.towers.hf_audio import FAMILIES, MaskedGroupNorm
+from clara.zoo import factory
+from clara.zoo.factory import build_around
 
 NAMES = [n for n in arch_names() if n.startswith("test-")]
 SECONDS, SHORT = 2.0, 0.7
@@ -55,6 +58,59 @@ def test_every_registered_family_has_a_test_config() -> None:
     assert {c.audio.kind for c in configs} == set(AUDIO_TOWERS.names())
     assert {c.text.kind for c in configs} == set(TEXT_TOWERS.names())
     assert {c.audio.options["config"]["model_type"] for c in configs if c.audio.kind == "hf_audio"} == set(FAMILIES)
+
+
+@torch.no_grad()
+def test_weights_take_the_place_of_none(model: DualEncoder) -> None:
+    """Built for a file's tensors, parameters have no memory until they are those tensors; what is computed is there."""
+    with weightless():
+        empty = DualEncoder(model.config)
+    assert all(p.is_meta for name, p in empty.named_parameters() if not name.startswith("audio.backbone."))
+    given = model.state_dict()
+    built = build_around(model.config, given, "here").eval()
+    for (name, a), b in zip(built.named_parameters(), model.parameters(), strict=True):
+        assert (a.data_ptr(), a.requires_grad) == (given[name].data_ptr(), b.requires_grad), name
+    for (name, a), b in zip(built.named_buffers(), model.buffers(), strict=True):
+        assert torch.equal(a, b), name
+    x_BNF, mask_BN = features(model, [SHORT])
+    assert torch.equal(built.audio(x_BNF, mask_BN), model.audio(x_BNF, mask_BN))
+    assert torch.equal(built.text(*tokens([7])), model.text(*tokens([7])))
+
+
+def test_weightlessness_ends_and_is_of_one_thread() -> None:
+    found: dict[str, bool] = {}
+    with weightless():
+        other = threading.Thread(target=lambda: found.update(other=nn.Linear(2, 2).weight.is_meta))
+        other.start()
+        other.join()
+        with weightless(False):
+            found["exempt"] = nn.Linear(2, 2).weight.is_meta
+        found["within"] = nn.Linear(2, 2).weight.is_meta
+    found["after"] = nn.Linear(2, 2).weight.is_meta
+    assert found == {"other": False, "exempt": False, "within": True, "after": False}
+
+
+class Tied(nn.Module):
+    """A model whose two matrices are one, and a third of its own."""
+
+    def __init__(self, config: None) -> None:
+        super().__init__()
+        self.a, self.b, self.c = (nn.Linear(2, 2, bias=False) for _ in range(3))
+        self.b.weight = self.a.weight
+        self.c.requires_grad_(False)
+
+
+def test_weights_are_shared_where_the_model_says_so(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(factory, "DualEncoder", Tied)
+    one = torch.ones(2, 2, dtype=torch.float16).T
+    built = build_around(None, {"a.weight": one, "b.weight": one, "c.weight": one}, "here")
+    assert built.a.weight is built.b.weight
+    assert built.c.weight.data_ptr() != built.a.weight.data_ptr()
+    assert (built.a.weight.dtype, built.a.weight.requires_grad) == (torch.float32, True)
+    assert not built.c.weight.requires_grad
+    same = torch.ones(2, 2)
+    built = build_around(None, {"a.weight": same, "b.weight": same, "c.weight": same}, "here")
+    assert built.c.weight.data_ptr() != built.a.weight.data_ptr() == same.data_ptr()
 
 
 @torch.no_grad()

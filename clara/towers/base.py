@@ -2,8 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar
+
 import torch
 from torch import Tensor, nn
+from torch.nn.modules.module import register_module_parameter_registration_hook
 
 from clara.config import Registry, Spec
 from clara.errors import ClaraError
@@ -42,6 +47,29 @@ class TextTower(nn.Module):
 
 AUDIO_TOWERS: Registry[AudioTower] = Registry("audio tower")
 TEXT_TOWERS: Registry[TextTower] = Registry("text tower")
+
+
+_WEIGHTLESS: ContextVar[bool] = ContextVar("weightless", default=False)  # of this thread alone, as the hook is not
+
+
+def _without_memory(module: nn.Module, name: str, parameter: nn.Parameter | None) -> nn.Parameter | None:
+    if parameter is None or parameter.is_meta or not _WEIGHTLESS.get():
+        return None
+    return nn.Parameter(parameter.detach().to("meta"), requires_grad=parameter.requires_grad)
+
+
+@contextmanager
+def weightless(active: bool = True) -> Iterator[None]:
+    """Parameters of modules built within take no memory and draw no random numbers: they wait, on the meta device, for
+    the tensors of a file. Buffers are computed as always. `weightless(False)` inside exempts what must compute with its
+    parameters while it is built."""
+    before = _WEIGHTLESS.set(active)
+    handle = register_module_parameter_registration_hook(_without_memory)
+    try:
+        yield
+    finally:
+        handle.remove()
+        _WEIGHTLESS.reset(before)
 
 
 def strided_mask(mask_BN: Tensor, stride: int) -> Tensor:

@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from clara.config import Spec
 from clara.errors import ClaraError, unknown
 from clara.layers import masked_mean
-from clara.towers.base import AUDIO_TOWERS, AudioTower, fit_window
+from clara.towers.base import AUDIO_TOWERS, AudioTower, fit_window, weightless
 
 
 @dataclass(frozen=True)
@@ -41,17 +41,17 @@ class TimmTower(AudioTower):
         if config.backbone.split(".")[0] not in timm.list_models():
             raise unknown("timm backbone", config.backbone, timm.list_models())
         try:
-            self.backbone = timm.create_model(
-                config.backbone,
-                pretrained=config.pretrained,
-                in_chans=1,
-                features_only=True,
-                feature_cls="getter",  # every family then gives its last map as B, C, N', F'
-                out_indices=(-1,),
-                **config.options,
-            )
-            # how a backbone rounds its strides is its own affair: ask it once
-            with torch.no_grad():
+            # how a backbone rounds its strides is its own affair: ask it once, which takes weights
+            with weightless(False), torch.no_grad():
+                self.backbone = timm.create_model(
+                    config.backbone,
+                    pretrained=config.pretrained,
+                    in_chans=1,
+                    features_only=True,
+                    feature_cls="getter",  # every family then gives its last map as B, C, N', F'
+                    out_indices=(-1,),
+                    **config.options,
+                )
                 (map_1WNF,) = self.backbone.eval()(torch.zeros(1, 1, config.window_frames, config.bins))
         except (TypeError, ValueError, RuntimeError, AssertionError, OSError) as e:
             raise ClaraError(f"timm backbone {config.backbone!r} on {config.window_frames} × {config.bins}: {e}") from e

@@ -25,6 +25,7 @@ from clara.config import ModelConfig, Spec, arch_config, build, load_yaml, to_di
 from clara.errors import ClaraError
 from clara.model import DualEncoder
 from clara.text.tokenizer import HFTokenizer, Tokenizer, build_tokenizer
+from clara.towers.base import weightless
 from clara.zoo import catalog, convert, hub
 
 CONFIG, WEIGHTS, CARD = "clara.yaml", "model.safetensors", "README.md"
@@ -146,8 +147,7 @@ def load_checkpoint(folder: str | Path, name: str | None = None) -> Loaded:
     except SafetensorError as e:
         raise ClaraError(f"{path} is no readable safetensors file ({e}): copy or download it again.") from e
     tokenizer = _own_tokenizer(config.tokenizer, folder)
-    model = DualEncoder(config)
-    load_strictly(model, tensors, str(path))
+    model = build_around(config, tensors, str(path))
     return Loaded(name or folder.name, model.eval(), tokenizer, _sha256(path))
 
 
@@ -158,8 +158,7 @@ def load_foreign(path: str | Path, family: str, tokenizer: str | None = None, na
         ClaraError: unknown family, an unreadable file, or tensors that do not fit (listed).
     """
     foreign = convert.read_foreign(path, family, tokenizer)
-    model = DualEncoder(foreign.config)
-    load_strictly(model, foreign.tensors, str(foreign.weights))
+    model = build_around(foreign.config, foreign.tensors, str(foreign.weights))
     return Loaded(name or Path(path).name, model.eval(), foreign.tokenizer, _sha256(foreign.weights))
 
 
@@ -194,7 +193,33 @@ def _foreign_family(folder: Path) -> str | None:
 def load_strictly(model: torch.nn.Module, tensors: Mapping[str, Tensor], where: str) -> None:
     """Copy `tensors` into `model`, cast to its types. ClaraError lists every tensor that is missing, unexpected or of
     another shape; nothing is copied then."""
-    own = model.state_dict()
+    _check_fit(model.state_dict(), tensors, where)
+    model.load_state_dict(dict(tensors), strict=True)
+
+
+def build_around(config: ModelConfig, tensors: Mapping[str, Tensor], where: str) -> DualEncoder:
+    """The model of `config` with `tensors` as its weights, not copied where their type is the model's own: no second
+    set of weights is ever made, and a mapped file is read as far as it is used. ClaraError as `load_strictly`."""
+    with weightless():
+        model = DualEncoder(config)
+    own = model.state_dict(keep_vars=True)
+    _check_fit(own, tensors, where)
+    filled: dict[int, Tensor] = {}  # by what is filled: weights that a model shares stay shared
+    taken = set()
+    for name, slot in own.items():
+        if id(slot) in filled:
+            continue
+        tensor = tensors[name].detach().to(slot.dtype).contiguous()
+        if tensor.data_ptr() in taken:  # and weights that only the file shares become two
+            tensor = tensor.clone()
+        taken.add(tensor.data_ptr())
+        is_parameter = isinstance(slot, torch.nn.Parameter)
+        filled[id(slot)] = torch.nn.Parameter(tensor, slot.requires_grad) if is_parameter else tensor
+    model.load_state_dict({name: filled[id(slot)] for name, slot in own.items()}, strict=True, assign=True)
+    return model
+
+
+def _check_fit(own: Mapping[str, Tensor], tensors: Mapping[str, Tensor], where: str) -> None:
     faults = [f"missing {n} {tuple(own[n].shape)}" for n in own if n not in tensors]
     faults += [f"unexpected {n} {tuple(tensors[n].shape)}" for n in tensors if n not in own]
     faults += [
@@ -205,7 +230,6 @@ def load_strictly(model: torch.nn.Module, tensors: Mapping[str, Tensor], where: 
     if faults:
         shown = "; ".join(faults[:20]) + (f"; and {len(faults) - 20} more" if len(faults) > 20 else "")
         raise ClaraError(f"{where} does not fit its {CONFIG}: {shown}.")
-    model.load_state_dict(dict(tensors), strict=True)
 
 
 def save_checkpoint(
