@@ -122,6 +122,50 @@ def test_wrong_specs_are_refused(spec: Spec, message: str, tmp_path: Path) -> No
         build_tokenizer(spec, tmp_path)
 
 
+@pytest.mark.parametrize("name", ["org/name", "name", "/no/such/folder", "./nowhere", "a/b/c"])
+def test_a_name_out_of_reach_is_one_line_after_one_question(
+    name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """transformers would ask for file after file, and for each five times."""
+    import huggingface_hub
+    import transformers
+    from huggingface_hub.errors import LocalEntryNotFoundError
+
+    from clara.towers import hf_audio, hf_text
+
+    asked = []
+
+    def unreachable(repo: str, **options: object) -> None:
+        asked.append(repo)
+        raise LocalEntryNotFoundError("Got: ConnectError\nAn error happened while trying to locate the files")
+
+    def never(*args: object, **options: object) -> None:
+        raise AssertionError("transformers was asked for what is not here")
+
+    monkeypatch.setattr(huggingface_hub, "snapshot_download", unreachable)
+    for auto in (transformers.AutoTokenizer, hf_audio.AutoConfig, hf_audio.AutoModel):
+        monkeypatch.setattr(auto, "from_pretrained", never)
+    on_hub = name in ("org/name", "name")
+    remedy = "connect once and load it, or give a local folder" if on_hub else "no hub id is written so"
+    for ask in (
+        lambda: build_tokenizer(Spec("hf", {"name": name}), tmp_path),
+        lambda: hf_text.HFTextTower(hf_text.HFTextConfig(name=name)),
+        lambda: hf_audio.load_weights(name, None),
+    ):
+        asked.clear()
+        with pytest.raises(ClaraError, match=remedy) as caught:
+            ask()
+        assert name in str(caught.value) and "\n" not in str(caught.value)
+        assert asked == [name] * on_hub
+
+
+def test_a_folder_that_is_no_tokenizer_is_one_line(tmp_path: Path) -> None:
+    (tmp_path / "empty").mkdir()
+    with pytest.raises(ClaraError, match=r"Tokenizer 'empty' cannot be loaded from .*empty: ") as caught:
+        build_tokenizer(Spec("hf", {"name": "empty"}), tmp_path)
+    assert "\n" not in str(caught.value)
+
+
 def test_every_tokenizer_is_tested() -> None:
     """The others beside the model they belong to: test_zoo_clara, test_anchors, test_glap."""
     assert TOKENIZERS.names() == ["clara_bpe", "facts", "hf", "nllb", "sentencepiece"]

@@ -54,6 +54,22 @@ def test_torch_files_of_every_age(zipped: bool, protocol: int, tmp_path: Path) -
     assert same(load_tensors(path, inside="state_dict"))
 
 
+@pytest.mark.skipif(not Path("/proc/self/maps").is_file(), reason="only Linux says what is mapped")
+@pytest.mark.parametrize("old", [False, True])
+def test_tensors_are_mapped_not_read(old: bool, tmp_path: Path) -> None:
+    """Of a training state of many GB, what the model does not use stays on the disk: by either reader."""
+    path = tmp_path / "a.ckpt"
+    training = {"state_dict": STATE, "exp_avg": torch.zeros(50_000)} | ({"best": np.float64(0.5)} if old else {})
+    torch.save(training, path, pickle_protocol=4 if old else 2)
+    data = read_pickled(path)
+    lines = [line.split() for line in Path("/proc/self/maps").read_text().splitlines()]
+    spans = [[int(n, 16) for n in line[0].split("-")] for line in lines if line[-1] == str(path)]
+    tensors = [*data["state_dict"].values(), data["exp_avg"]]
+    assert all(any(low <= t.data_ptr() < high for low, high in spans) for t in tensors)
+    data["state_dict"]["b.bias"].add_(1)
+    assert torch.equal(load_tensors(path, inside="state_dict")["b.bias"], STATE["b.bias"]), "the file is never written"
+
+
 def test_both_names_of_numpys_inner_module(tmp_path: Path) -> None:
     for old, new in ((b"numpy._core.multiarray", b"numpy.core.multiarray"), (b"", b"")):
         path = tmp_path / "a.pt"

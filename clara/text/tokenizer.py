@@ -15,6 +15,7 @@ from torch import Tensor
 
 from clara.config import Registry, Spec, build
 from clara.errors import ClaraError, unknown
+from clara.text import hub
 
 ASSETS = Path(__file__).parent.parent / "assets"
 
@@ -102,12 +103,12 @@ class HFTokenizer(Tokenizer):
     def __init__(self, config: HFTokenizerConfig, folder: Path) -> None:
         from transformers import AutoTokenizer
 
-        local = folder / config.name
-        where = local if local.is_dir() else config.name
+        local, what = folder / config.name, f"Tokenizer {config.name!r}"
+        where = hub.folder_of(config.name, hub.TOKENIZER, what, folder)
         try:
             self.tokenizer = AutoTokenizer.from_pretrained(where)
         except (OSError, ValueError) as e:
-            raise ClaraError(f"Tokenizer {config.name!r} cannot be loaded from {folder} or the hub: {e}") from e
+            raise ClaraError(f"{what} cannot be loaded from {where}: {hub.said(e)}") from e
         if self.tokenizer.pad_token_id is None:
             self.tokenizer.pad_token = self.tokenizer.eos_token
         self.context_length, self.suffix = config.context_length, config.suffix

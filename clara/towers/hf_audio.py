@@ -7,7 +7,6 @@ also where the original does not see to it (the group norm over time of wav2vec 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any, ClassVar
 
 import torch
@@ -17,6 +16,7 @@ from transformers import AutoConfig, AutoModel, PretrainedConfig, PreTrainedMode
 from clara.config import Spec
 from clara.errors import ClaraError, unknown
 from clara.layers import masked_mean
+from clara.text import hub
 from clara.towers.base import AUDIO_TOWERS, AudioTower, fit_window, mask_frames, strided_mask
 from clara.towers.remap import Drop, Rename
 
@@ -191,13 +191,14 @@ def load_config(name: str | None, config: dict[str, Any] | None, tower: str) -> 
     """The transformers config of a hub id or folder, or the one written inline. ClaraError when neither or both."""
     if (name is None) == (config is None):
         raise ClaraError(f"{tower} tower: give exactly one of 'name' (hub id or folder) and 'config' (inline).")
+    where = None if name is None else hub.folder_of(name, ["config.json"], f"{tower} tower: {name!r}")
     try:
         if config is None:
-            return AutoConfig.from_pretrained(name)
+            return AutoConfig.from_pretrained(where)
         rest = {k: v for k, v in config.items() if k != "model_type"}
         return AutoConfig.for_model(config.get("model_type"), **rest)
     except (OSError, ValueError, KeyError, TypeError) as e:
-        raise ClaraError(f"{tower} tower: no usable transformers config in {name or config!r}: {e}") from e
+        raise ClaraError(f"{tower} tower: no usable transformers config in {name or config!r}: {hub.said(e)}") from e
 
 
 def load_weights(name: str | None, config: PretrainedConfig, **options: Any) -> PreTrainedModel:
@@ -205,13 +206,13 @@ def load_weights(name: str | None, config: PretrainedConfig, **options: Any) -> 
     foreign checkpoint lacks; heads that it has beyond the bare encoder are left."""
     if name is None:
         return AutoModel.from_config(config, **options)
+    where = hub.folder_of(name, hub.WEIGHTS, f"The encoder {name!r}")
     try:
         model, report = AutoModel.from_pretrained(
-            name, config=config, dtype=torch.float32, output_loading_info=True, **options
+            where, config=config, dtype=torch.float32, output_loading_info=True, **options
         )
     except (OSError, ValueError, RuntimeError) as e:
-        where = "folder" if Path(name).is_dir() else "hub id"
-        raise ClaraError(f"The weights of {where} {name!r} cannot be loaded: {e}") from e
+        raise ClaraError(f"The weights of {name!r} cannot be loaded from {where}: {hub.said(e)}") from e
     faults = sorted(report["missing_keys"]) + sorted(str(k) for k in report["mismatched_keys"])
     if faults:
         raise ClaraError(

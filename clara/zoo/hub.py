@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from clara.errors import ClaraError, require
+from clara.text.hub import snapshot
 
 PATTERNS = ["clara.yaml", "model.safetensors", "README.md", "*.model", "tokenizer/*"]
 # of a folder that transformers wrote: what it says of itself and its tokenizer
@@ -21,24 +21,8 @@ def download(repo: str, revision: str | None = None) -> Path:
     Raises:
         ClaraError: no such repository or revision, no access, no network and no copy in the cache.
     """
-    hub = require("huggingface_hub", "hub")
-    errors = require("huggingface_hub.errors", "hub")
     at = f"hf:{repo}" + (f"@{revision}" if revision else "")
-    try:
-        folder = Path(hub.snapshot_download(repo, revision=revision, allow_patterns=PATTERNS + FOREIGN))
-        if (folder / "config.json").is_file() and not (folder / "model.safetensors").is_file():
-            folder = Path(hub.snapshot_download(repo, revision=revision, allow_patterns=[PICKLED]))
-        return folder
-    except errors.HFValidationError as e:
-        raise ClaraError(f"{at} is no valid repository name: expected hf:org/repo[@revision] ({e}).") from e
-    except errors.GatedRepoError as e:
-        raise ClaraError(f"{at} is gated: accept its terms on its page and log in with `hf auth login`.") from e
-    except errors.RevisionNotFoundError as e:
-        raise ClaraError(f"{at}: the repository has no revision {revision!r}.") from e
-    except errors.RepositoryNotFoundError as e:
-        raise ClaraError(f"{at}: no such repository, or a private one and you are not logged in.") from e
-    except (errors.LocalEntryNotFoundError, errors.OfflineModeIsEnabled, OSError) as e:
-        raise ClaraError(
-            f"{at} is not in the local cache and the hub cannot be reached (or HF_HUB_OFFLINE is set): connect "
-            "once and load it, or load a folder with dir:PATH."
-        ) from e
+    folder = snapshot(repo, revision, PATTERNS + FOREIGN, at)
+    if (folder / "config.json").is_file() and not (folder / "model.safetensors").is_file():
+        folder = snapshot(repo, revision, [PICKLED], at)
+    return folder

@@ -137,7 +137,8 @@ _RESTRICTED = SimpleNamespace(Unpickler=_Unpickler, load=_load, __name__="restri
 
 
 def read_pickled(path: str | Path) -> Any:
-    """The contents of a torch file (zip or older), on the CPU.
+    """The contents of a torch file (zip or older), on the CPU. Of a zip, tensors are mapped: what is not used, such as
+    an optimiser's state, is never read.
 
     Raises:
         ClaraError: not a torch file, or one that names anything beyond tensors, numbers and containers (it is named).
@@ -145,16 +146,17 @@ def read_pickled(path: str | Path) -> Any:
     path = Path(path)
     if not path.is_file():
         raise ClaraError(f"No such file: {path}.")
+    mapped = _is_zip(path)
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # of protocols it may not read: the second reader does
-            return torch.load(path, map_location="cpu", weights_only=True)
+            return torch.load(path, map_location="cpu", weights_only=True, mmap=mapped)
     except (pickle.UnpicklingError, RuntimeError, EOFError, ValueError, LookupError, TypeError, AttributeError):
         pass  # the second reader takes more, and says what is wrong with the rest
     if _is_program(path):
         raise ClaraError(f"{path} is a TorchScript program or a tar archive, not a file of weights: refused.")
     try:
-        return torch.load(path, map_location="cpu", weights_only=False, pickle_module=_RESTRICTED)
+        return torch.load(path, map_location="cpu", weights_only=False, pickle_module=_RESTRICTED, mmap=mapped)
     except pickle.UnpicklingError as e:
         raise ClaraError(
             f"{path} holds {e}: refused, since only tensors, numbers and plain containers are read. Ask its authors "
@@ -162,6 +164,11 @@ def read_pickled(path: str | Path) -> Any:
         ) from e
     except (RuntimeError, EOFError, ValueError, LookupError, TypeError, AttributeError) as e:
         raise ClaraError(f"{path} is no readable torch file ({e}): copy or download it again.") from e
+
+
+def _is_zip(path: Path) -> bool:
+    with path.open("rb") as file:
+        return file.read(4) == b"PK\x03\x04"
 
 
 def _is_program(path: Path) -> bool:

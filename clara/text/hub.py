@@ -1,0 +1,64 @@
+"""Repositories of the Hugging Face hub: files of one, once, into the local cache; then everything is read from there.
+
+transformers asks the hub file by file and, without a network, tries each of them five times; this asks once.
+"""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+from clara.errors import ClaraError, require
+
+TOKENIZER = ["config.json", "*token*.json", "vocab.*", "merges.txt", "*.model", "normalizer.json"]
+WEIGHTS = ["config.json", "model*.safetensors", "model.safetensors.index.json"]
+PICKLED = ["pytorch_model*.bin", "pytorch_model.bin.index.json"]
+
+
+def snapshot(repo: str, revision: str | None, patterns: list[str], what: str) -> Path:
+    """The local folder of `repo` ('org/name' or 'name') at `revision` (default: main), with the files that fit
+    `patterns`. With the environment variable HF_HUB_OFFLINE=1 only the local cache is read. `what` names it in errors.
+
+    Raises:
+        ClaraError: no such repository or revision, no access, no network and no copy in the cache.
+    """
+    hub = require("huggingface_hub", "hub")
+    errors = require("huggingface_hub.errors", "hub")
+    try:
+        return Path(hub.snapshot_download(repo, revision=revision, allow_patterns=patterns))
+    except errors.HFValidationError as e:
+        raise ClaraError(f"{what} is no valid repository name: expected org/repo ({said(e)}).") from e
+    except errors.GatedRepoError as e:
+        raise ClaraError(f"{what} is gated: accept its terms on its page and log in with `hf auth login`.") from e
+    except errors.RevisionNotFoundError as e:
+        raise ClaraError(f"{what}: the repository has no revision {revision!r}.") from e
+    except errors.RepositoryNotFoundError as e:
+        raise ClaraError(f"{what}: no such repository, or a private one and you are not logged in.") from e
+    except (errors.LocalEntryNotFoundError, errors.OfflineModeIsEnabled, OSError) as e:
+        raise ClaraError(
+            f"{what} is not in the local cache and the hub cannot be reached (or HF_HUB_OFFLINE is set): connect "
+            "once and load it, or give a local folder."
+        ) from e
+
+
+def folder_of(name: str, patterns: list[str], what: str, beside: Path = Path()) -> Path:
+    """Where the files of `name` lie: a folder `beside` a checkpoint, or as it is written, else the hub's.
+
+    Raises:
+        ClaraError: none of these; as `snapshot`.
+    """
+    for folder in (beside / name, Path(name)):
+        if folder.is_dir():
+            return folder
+    if not re.fullmatch(r"[\w.-]+(/[\w.-]+)?", name) or name.startswith("."):
+        raise ClaraError(f"{what} cannot be loaded: there is no folder {name}, and no hub id is written so (org/name).")
+    looked = f"{what} cannot be loaded: no folder {beside / name}; and on the hub, {name}"
+    folder = snapshot(name, None, patterns, looked)
+    if patterns == WEIGHTS and not any(folder.glob("*.safetensors")):
+        folder = snapshot(name, None, PICKLED, looked)
+    return folder
+
+
+def said(error: Exception) -> str:
+    """What another library's error says, its first line: what they add fills a screen."""
+    return (str(error).strip() or type(error).__name__).splitlines()[0]
