@@ -222,7 +222,7 @@ def test_csv(clips: Wav) -> None:
     ("lines", "message"),
     [
         ([["audio", "txet"], ["a.wav", "x"]], "Did you mean 'text'"),
-        ([["path", "text"], ["a.wav", "x"]], "Unknown column"),
+        ([["path", "text"], ["a.wav", "x"]], "no column audio; found path, text"),
         ([["text"], ["x"]], "no column audio"),
         ([["audio", "text"], ["a.wav", ""]], ":2: expected a clip"),
         ([["audio", "text"], ["a.wav"]], ":2: expected 2 cells"),
@@ -272,7 +272,8 @@ def test_packed(tmp_path: Path, wav: Wav) -> None:
     baved, indian, korean, cello, effect = rows_from_corpus("packed", data)
     assert (baved.label, baved.task, baved.audio) == ("high", "arousal", f"{data}/baved/audio.tar::a.wav")
     assert (indian.label, indian.emotion, indian.task) == (None, "calm", "word")
-    assert (korean.label, korean.emotion, korean.original["label"]) == (None, "anger", "plain-to-emotional")
+    assert (korean.label, korean.emotion, korean.original["label"]) == (None, "sadness", "plain-to-emotional")
+    assert korean.original["emotion"] == "anger"
     assert (cello.label, cello.text, cello.split) == ("cello", ("cello, forte arco",), "train")
     assert (effect.label, effect.text) == (None, ("grass footstep",))
     assert [r.corpus for r in rows_from_corpus("packed", data / "baved")] == ["baved"]
