@@ -52,6 +52,12 @@ def test_queries(zoo: Embedder, folder: Path) -> None:
     assert [h.path for h in index.query(zoo, text="ein Ton", top=9)] == [index.paths[i] for i in order]
 
 
+def test_any_path_is_kept(tmp_path: Path) -> None:
+    paths = ["a b/дождь 雨.wav", "caf\udce9.wav"]  # the second: Latin-1 on a system of UTF-8, as Python reads it
+    Index(torch.eye(2), paths, "m", "0").save(tmp_path / "i")
+    assert Index.load(tmp_path / "i").paths == paths
+
+
 def test_saved_and_loaded(zoo: Embedder, folder: Path, tmp_path: Path) -> None:
     index = Index.build(zoo, [folder / "100.wav", folder / "200.wav"])
     for name in ("sub/my.index", "sub/my.index.safetensors", "sub/my.index.json"):

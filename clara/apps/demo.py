@@ -5,12 +5,12 @@ languages; it draws a picture."""
 
 from __future__ import annotations
 
-import sys
 import time
 import unicodedata
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import soundfile as sf
@@ -33,6 +33,9 @@ QUERIES = (
     ("syrena alarmowa", "siren"),
     ("水滴", "drops"),
     ("un moteur qui tourne", "engine"),
+    ("un bébé qui pleure", "cry"),
+    ("ein bellender Hund", "bark"),
+    ("passos", "steps"),
     ("eine wütende Stimme", "shouted vowels"),
 )
 
@@ -116,7 +119,7 @@ def _search(zoo: Embedder, entries: Sequence[Entry], audio_BD: Tensor) -> None:
     print(table(rows) + "\n")
 
 
-def _draw(figure: object, zoo: Embedder, entries: Sequence[Entry], audio_BD: Tensor) -> object:
+def _draw(figure: Any, zoo: Embedder, entries: Sequence[Entry], audio_BD: Tensor) -> Any:
     """A strip of spectrograms, and the cosines of sounds and English names."""
     shown = entries[:24]
     upper, lower = figure.subfigures(2, 1, height_ratios=(1, 1.9))
@@ -166,9 +169,3 @@ def table(rows: Sequence[Sequence[str]]) -> str:
 def width(text: str) -> int:
     """Columns a terminal gives to a text."""
     return sum(0 if unicodedata.combining(c) else 2 if unicodedata.east_asian_width(c) in "WF" else 1 for c in text)
-
-
-if __name__ == "__main__":
-    from clara.zoo.catalog import list_pretrained
-
-    run(sys.argv[1:], "demo_out", list_pretrained()[0])

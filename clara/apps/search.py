@@ -52,7 +52,7 @@ class Index:
         except SafetensorError as e:
             raise ClaraError(f"The index cannot be written to {tensors} ({e}).") from e
         about = {"model": self.model, "sha256": self.sha256, "paths": self.paths}
-        meta.write_text(json.dumps(about, ensure_ascii=False, indent=0), encoding="utf-8")
+        meta.write_text(json.dumps(about, indent=0), encoding="utf-8")  # in ASCII: a path may hold what UTF-8 lacks
         return tensors
 
     @classmethod

@@ -26,6 +26,9 @@ def clips(seed: int = 0) -> list[Clip]:
     makers: list[tuple[str, str, str, Callable[[np.random.Generator], Wave]]] = [
         ("rain", "sound", "rain", rain),
         ("siren", "sound", "siren", siren),
+        ("bark", "sound", "dog", bark),
+        ("cry", "sound", "crying baby", cry),
+        ("steps", "sound", "footsteps", steps),
         ("ticks", "sound", "clock tick", ticks),
         ("bells", "sound", "church bells", bells),
         ("drops", "sound", "water drops", drops),
@@ -44,41 +47,86 @@ def clips(seed: int = 0) -> list[Clip]:
 
 
 def rain(rng: np.random.Generator, seconds: float = 4.0) -> Wave:
-    """Hiss, fuller in the middle of the band, with many faint drops on it."""
-    hiss = _shaped(rng, seconds, lambda f: 1.0 / (1.0 + (f / 3000.0) ** 2) * np.minimum(1.0, f / 400.0))
-    for start in rng.uniform(0, seconds - 0.05, 400):
-        _add(hiss, start, rng.uniform(0.2, 1.2) * _burst(rng, 0.01, 0.002))
+    """Falling water's even hiss and, near by, thousands of drops: short bursts, few of them loud."""
+    hiss = _shaped(rng, seconds, lambda f: np.minimum(1.0, f / 500.0) / (1.0 + f / 4000.0))
+    for start in rng.uniform(0, seconds - 0.02, 3000):
+        ring = _ring(rng.uniform(1500, 6500), 0.012, rng.uniform(0.0005, 0.003))
+        _add(hiss, start, 0.5 * rng.lognormal(0.0, 0.9) * ring)
     return hiss
 
 
 def siren(rng: np.random.Generator, seconds: float = 4.0) -> Wave:
-    """A wail between 500 and 1400 Hz, up and down in two seconds, with harmonics and a street's echo."""
+    """A horn that wails between 550 and 1450 Hz, up and down in 2.6 seconds, in a street."""
     t = _time(seconds)
-    wave = _harmonics(950.0 - 450.0 * np.cos(2 * np.pi * t / 2.0), (1.0, 0.5, 0.35, 0.15))
-    for delay, gain in ((0.09, 0.35), (0.21, 0.2)):
-        wave[int(delay * RATE) :] += gain * wave[: -int(delay * RATE)]
-    return wave + 0.02 * rng.standard_normal(len(t))
+    hz = 550.0 * (1450.0 / 550.0) ** (0.5 - 0.5 * np.cos(2 * np.pi * (t / 2.6 + 0.1)))
+    wave = _room(rng, _harmonics(hz, (1.0, 0.6, 0.7, 0.35, 0.4, 0.2, 0.15)), 1.2, 0.5)
+    return wave + 0.03 * wave.std() * _shaped(rng, seconds, lambda f: 1.0 / (1.0 + f / 200.0))
+
+
+def bark(rng: np.random.Generator, seconds: float = 4.0) -> Wave:
+    """A dog: pairs of short barks, a little rough, whose pitch and mouth open and close again."""
+    out = 0.002 * rng.standard_normal(len(_time(seconds)))
+    t = _time(0.3)
+    arch = np.sin(np.pi * (t / t[-1]) ** 0.6)
+    for start in (0.2, 0.65, 1.8, 2.25, 3.3):
+        hz = rng.uniform(290, 330) * (1 + 0.6 * arch) * (1 + 0.02 * _wobble(rng, len(t), 0.004))
+        sound = _vocal(hz, np.outer((1.0, 1.6, 3.4), 500 + 450 * arch), 0.4)
+        sound += 0.15 * sound.std() * _shaped(rng, 0.3, lambda f: np.exp(-(((f - 1300.0) / 1200.0) ** 2)))
+        envelope = np.minimum(1, t / 0.008) * np.exp(-t / 0.11)
+        _add(out, start, rng.uniform(0.8, 1.0) * _fade(envelope * sound / np.abs(sound).max(), 0.002, 0.05))
+    return _room(rng, out, 0.5, 0.25)
+
+
+def cry(rng: np.random.Generator, seconds: float = 4.5) -> Wave:
+    """A baby: long cries near 450 Hz that rise and fall, pressed and unsteady, with a breath drawn before each."""
+    out = 0.002 * rng.standard_normal(len(_time(seconds)))
+    for start, length in ((0.15, 1.1), (1.6, 1.3), (3.2, 1.1)):
+        t = _time(length)
+        arch = np.sin(np.pi * (t / t[-1]) ** 0.8)
+        hz = 360 + 150 * arch**0.6 + 8 * np.sin(2 * np.pi * 6.0 * t)
+        hz *= 1 + 0.015 * _wobble(rng, len(t), 0.01)
+        sound = _vocal(hz, np.outer((1.0, 1.7, 3.3), 1000 + 200 * arch), 0.1)
+        sound *= 1 + 0.25 * _wobble(rng, len(t), 0.03)
+        _add(out, start, _fade(sound / np.abs(sound).max() * arch**0.4, 0.05, 0.15))
+        breath = _shaped(rng, 0.25, lambda f: np.exp(-(((f - 2500.0) / 1500.0) ** 2)))
+        _add(out, start - 0.22, 0.04 * _fade(breath, 0.1, 0.05))
+    return _room(rng, out, 0.3, 0.2)
+
+
+def steps(rng: np.random.Generator, seconds: float = 4.5) -> Wave:
+    """Somebody walks on gravel: the heel's thud and the stones' crunch, then the toe's."""
+    out = 0.002 * rng.standard_normal(len(_time(seconds)))
+    for start in np.cumsum(rng.uniform(0.5, 0.6, 7)) - 0.4:
+        for delay, gain in ((0.0, 1.0), (0.16, 0.6)):
+            for hz in (75.0, 130.0, 210.0):
+                _add(out, start + delay, 0.35 * gain * _ring(hz, 0.12, 0.02))
+            for grain in start + delay + rng.exponential(0.03, 60):
+                _add(out, grain, 0.3 * gain * rng.lognormal(0.0, 0.6) * _burst(rng, 0.008, 0.0012))
+    return _room(rng, out, 0.15, 0.15)
 
 
 def ticks(rng: np.random.Generator, seconds: float = 4.0) -> Wave:
-    """Tick and tock, twice a second: clicks that ring for some milliseconds in a wooden case."""
+    """Tick and tock, twice a second: each a click of a few milliseconds and its answer, in a wooden case."""
     out = 0.002 * rng.standard_normal(len(_time(seconds)))
     for i, start in enumerate(np.arange(0.1, seconds - 0.1, 0.5)):
-        for hz, gain in ((2900.0 - 500 * (i % 2), 1.0), (4700.0, 0.6), (1100.0, 0.3)):
-            _add(out, start, gain * _ring(hz, 0.06, 0.006))
-            _add(out, start + 0.03, 0.3 * gain * _ring(hz * 1.1, 0.05, 0.005))
-    return out
+        for delay, part in ((0.0, 1.0), (0.022, 0.5), (0.047, 0.25)):
+            for hz, gain in ((2700.0 - 400 * (i % 2), 1.0), (4300.0, 0.8), (6100.0, 0.5)):
+                _add(out, start + delay, part * gain * _ring(hz * rng.uniform(0.97, 1.03), 0.04, 0.0025))
+    return _room(rng, out, 0.12, 0.2)
 
 
-def bells(rng: np.random.Generator, seconds: float = 5.0) -> Wave:
-    """Two church bells in turn: hum, prime, minor tierce, quint, nominal and above, each dying away in its own time."""
+def bells(rng: np.random.Generator, seconds: float = 6.0) -> Wave:
+    """Two church bells in turn: hum, prime, minor tierce, quint, nominal and above, each a pair that beats and dies
+    away in its own time, under the clapper's blow."""
     out = 0.001 * rng.standard_normal(len(_time(seconds)))
-    partials = ((0.5, 0.7, 3.0), (1.0, 0.8, 2.0), (1.19, 0.9, 1.5), (1.5, 0.4, 1.0), (2.0, 1.0, 0.9), (2.67, 0.5, 0.5))
-    for i, start in enumerate(np.arange(0.0, seconds - 0.5, 0.9)):
-        prime = (440.0, 370.0)[i % 2]
-        for ratio, gain, decay in (*partials, (3.0, 0.4, 0.35), (4.1, 0.3, 0.2)):
-            _add(out, start, gain * _ring(prime * ratio * rng.uniform(0.998, 1.002), seconds - start, decay))
-    return out
+    partials = ((0.5, 0.6, 4.0), (1.0, 0.7, 2.5), (1.19, 0.9, 2.0), (1.5, 0.4, 1.2), (2.0, 1.0, 1.3), (2.51, 0.4, 0.8))
+    for i, start in enumerate(np.arange(0.1, seconds - 0.5, 1.0)):
+        prime = (392.0, 330.0)[i % 2]
+        for ratio, gain, decay in (*partials, (2.66, 0.5, 0.7), (3.01, 0.5, 0.5), (4.17, 0.35, 0.3), (5.43, 0.2, 0.2)):
+            for detuned in (0.9985, 1.0015):
+                _add(out, start, 0.5 * gain * _ring(prime * ratio * detuned, seconds - start, decay))
+        _add(out, start, 0.4 * _burst(rng, 0.03, 0.006))
+    return _room(rng, out, 1.5, 0.3)
 
 
 def drops(rng: np.random.Generator, seconds: float = 4.0) -> Wave:
@@ -90,16 +138,19 @@ def drops(rng: np.random.Generator, seconds: float = 4.0) -> Wave:
         for delay, gain in ((0.0, 1.0), (0.013, 0.3), (0.031, 0.2), (0.07, 0.1)):
             _add(out, start + delay, gain * drop)
         _add(out, start - 0.01, 0.15 * _burst(rng, 0.01, 0.002))
-    return out
+    return _room(rng, out, 0.5, 0.25)
 
 
 def engine(rng: np.random.Generator, seconds: float = 4.0) -> Wave:
-    """A car engine that turns a little faster and slower: firing pulses through an exhaust, and its noise."""
-    t = _time(seconds)
-    firing = 42.0 + 6.0 * np.sin(2 * np.pi * 0.3 * t) + np.cumsum(rng.standard_normal(len(t))) * 0.002
-    wave = _harmonics(firing, [1.0 / (1 + (k * 42 - 120) ** 2 / 120**2) + 0.25 / k for k in range(1, 40)])
-    rattle = 1.0 + 0.6 * np.sin(np.pi * np.cumsum(firing) / RATE)
-    return wave + 0.4 * wave.std() * rattle * _shaped(rng, seconds, lambda f: 1.0 / (1.0 + (f / 250.0) ** 2))
+    """A car's engine that idles: uneven explosions, each a thud of the exhaust pipe and a puff, and the fan behind."""
+    out, start = _shaped(rng, seconds, lambda f: 1.0 / (1.0 + (f / 300.0) ** 1.5)) * 0.12, 0.0
+    while start < seconds - 0.01:
+        gain = rng.uniform(0.7, 1.0)
+        for hz, part, decay in ((62.0, 1.0, 0.02), (118.0, 0.7, 0.014), (240.0, 0.3, 0.008), (520.0, 0.12, 0.005)):
+            _add(out, start, gain * part * _ring(hz * rng.uniform(0.97, 1.03), 0.08, decay))
+        _add(out, start, 0.25 * gain * _burst(rng, 0.02, 0.004))
+        start += rng.normal(1 / 27.0, 0.0012)
+    return _room(rng, out, 0.2, 0.15)
 
 
 def crickets(rng: np.random.Generator, seconds: float = 4.0) -> Wave:
@@ -119,7 +170,7 @@ def knocks(rng: np.random.Generator, seconds: float = 3.0) -> Wave:
         for hz, gain, decay in ((110.0, 1.0, 0.04), (190.0, 0.8, 0.03), (420.0, 0.4, 0.02), (900.0, 0.2, 0.01)):
             _add(out, start, gain * _ring(hz * rng.uniform(0.97, 1.03), 0.25, decay))
         _add(out, start, 0.5 * _burst(rng, 0.02, 0.003))
-    return out
+    return _room(rng, out, 0.3, 0.2)
 
 
 def flute(rng: np.random.Generator, seconds: float = 2.5) -> Wave:
@@ -151,11 +202,7 @@ def voice(rng: np.random.Generator, pitch: float, syllables: float, tilt: float,
     formants_FT = [np.convolve(formants[which, i], smooth / smooth.sum(), "same") for i in range(3)]
     excited = 2.0 / (1.0 + tilt)
     hz = pitch * (1 + 0.15 * excited * np.sin(np.pi * beat) - 0.12 * t / seconds + 0.01 * rng.standard_normal())
-    hz *= 1 + 0.004 * np.convolve(rng.standard_normal(len(t)), smooth / np.sqrt(len(smooth)), "same")
-    phase, wave = 2 * np.pi * np.cumsum(hz) / RATE, np.zeros(len(t))
-    for k in range(1, int(4500 / pitch)):
-        gains = [g / (1 + ((k * hz - f) / (60 + 0.05 * f)) ** 2) for f, g in zip(formants_FT, (1.0, 0.6, 0.3))]
-        wave += sum(gains) * k**-tilt * np.sin(k * phase)
+    wave = _vocal(hz * (1 + 0.003 * _wobble(rng, len(t), 0.05)), formants_FT, tilt)
     wave *= np.sin(np.pi * np.clip(beat * 1.15, 0, 1)) ** 0.5
     breath = _shaped(rng, seconds, lambda f: np.exp(-(((f - 2000.0) / 2000.0) ** 2)))
     return _fade(wave + 0.01 * tilt * breath * np.abs(wave).max(), 0.03, 0.1)
@@ -171,6 +218,30 @@ def _harmonics(hz_T: Wave, gains: object) -> Wave:
     for k, gain in enumerate(gains, start=1):
         out += gain * (k * hz_T < 7500) * np.sin(k * phase)
     return out
+
+
+def _vocal(hz_T: Wave, formants_FT: object, tilt: float) -> Wave:
+    """A throat's harmonics under three formants (Hz, each over time); their amplitude falls with number ** -tilt."""
+    phase, out = 2 * np.pi * np.cumsum(hz_T) / RATE, np.zeros(len(hz_T))
+    for k in range(1, int(7500 / hz_T.min())):
+        gain = sum(g / (1 + ((k * hz_T - f) / (60 + 0.05 * f)) ** 2) for f, g in zip(formants_FT, (1.0, 0.6, 0.3)))
+        out += gain * k**-tilt * (k * hz_T < 7500) * np.sin(k * phase)
+    return out
+
+
+def _wobble(rng: np.random.Generator, size: int, seconds: float) -> Wave:
+    """Noise of unit power that changes in about so many seconds."""
+    smooth = np.hanning(max(3, int(seconds * RATE)))
+    return np.convolve(rng.standard_normal(size), smooth / np.sqrt((smooth**2).sum()), "same")
+
+
+def _room(rng: np.random.Generator, wave: Wave, seconds: float, wet: float) -> Wave:
+    """The wave with a room's echo (noise that dies away by 60 dB in `seconds`), `wet` of the wave's own power."""
+    t = _time(seconds)
+    answer = _shaped(rng, seconds, lambda f: 1.0 / (1.0 + f / 2500.0)) * np.exp(-6.9 * t / seconds)
+    size = len(wave) + len(t)
+    echo = np.fft.irfft(np.fft.rfft(wave, size) * np.fft.rfft(answer, size), size)[: len(wave)]
+    return wave + wet * wave.std() / echo.std() * echo
 
 
 def _ring(hz: float, seconds: float, decay: float) -> Wave:
