@@ -88,7 +88,7 @@ def test_override_sets_what_exists_and_leaves_the_original() -> None:
     assert data == {"a": {"b": 1, "c": [1, 2]}, "d": None}
 
 
-@pytest.mark.parametrize("setting", ["a.bb=1", "x=1", "a.b.c=1", "a.b", "z.b=1"])
+@pytest.mark.parametrize("setting", ["a.bb=1", "x=1", "a.b.c=1", "a.b", "z.b=1", "a.b=[1"])
 def test_override_refuses_what_does_not_exist(setting: str) -> None:
     with pytest.raises(ClaraError, match="--set"):
         override({"a": {"b": 1}}, [setting])
