@@ -73,6 +73,14 @@ def test_trembling_is_heard_as_jitter() -> None:
     assert at(0.0) < 0.02 < 0.15 < at(0.7)
 
 
+def test_a_flat_voice_that_ends_in_creak_is_not_lively() -> None:
+    contour = np.where(np.arange(32000) < 22000, 180.0, 90.0)  # a creak's period is two of the voice's
+    phase = 2 * np.pi * np.cumsum(contour) / 16000
+    wave = sum(np.sin(k * phase) / k for k in range(1, 12)).astype(np.float32) * 0.1
+    found = measure(wave, 16000)
+    assert found.pitch_hz == pytest.approx(180, rel=0.01) and found.pitch_range < 0.3
+
+
 @pytest.mark.parametrize("wave", [np.zeros(10), np.zeros(16000), np.random.default_rng(0).normal(0, 0.1, 16000)])
 def test_what_is_no_voice_has_no_pitch(wave: np.ndarray) -> None:
     found = measure(wave.astype(np.float32), 16000)
@@ -133,6 +141,18 @@ def test_a_speaker_is_loud_against_his_own_clips() -> None:
             measured[r.audio]["loudness_db"] += 2.0
     found = voices(rows, measured, AcousticConfig(least_clips=15))
     assert [a for a, words in found.items() if words] == ["37.wav", "39.wav"]
+
+
+def test_what_the_word_decides_is_not_said_of_the_voice() -> None:
+    rows, measured = rows_and_measures()
+    rows = [dataclasses.replace(r, transcript="yes" if i < 20 else "go") for i, r in enumerate(rows)]
+    for i, r in enumerate(rows):
+        measured[r.audio]["brightness_db"] += 8.0 * (i < 20) + 4.0 * (i in (5, 30))
+    found = voices(rows, measured)
+    assert [a for a, words in found.items() if words] == ["5.wav", "30.wav"]
+    assert found["5.wav"] == found["30.wav"] == ("bright",)
+    unread = voices([dataclasses.replace(r, transcript=None) for r in rows], measured)
+    assert sum("bright" in words for words in unread.values()) >= 8
 
 
 @pytest.fixture

@@ -15,22 +15,24 @@ import soxr
 RATE = 16000
 HOP = 160  # samples: 100 frames a second
 WINDOW = 768  # three periods of LOWEST_HZ
-FFT = 2048
+FFT = 1024  # at least a window and the longest lag, so that the autocorrelation does not wrap around
 LOWEST_HZ, HIGHEST_HZ = 65.0, 600.0
 CANDIDATES = 6
+LEAST_VOICED = 20  # frames: with fewer nothing is said of the voice
 SILENCE_DB = 35.0  # a frame so far below the loud ones is a pause
 VOICED = 0.5  # least autocorrelation of a voiced frame
+STRONG_DB, NEAR_SEMITONES = 15.0, 8.0  # frames that carry a melody: weaker ones creak, farther ones are octaves
 OCTAVE_COST, JUMP_COST, VOICING_COST = 0.02, 0.35, 0.14  # Boersma's, for frames of 10 ms
 
 
 @dataclass(frozen=True)
 class Acoustics:
-    """Measured of one clip. `pitch_hz`: median of the voiced frames; `pitch_range`: standard deviation in semitones;
-    `jitter`: mean change of pitch, in semitones, that a smooth contour (70 ms) leaves over; `loudness_db`: A-weighted
-    level of what is no pause, dB of full scale; `effort_db`: that less the plain level, which a recording's gain cannot
-    change and a raised voice does; `rate`: peaks of the voice's energy a second, near its syllables;
-    `brightness_db`: energy of 1–5 kHz over 0.05–1 kHz (the alpha ratio); `voiced_seconds`. What needs a voice is None
-    below 0.2 s of it."""
+    """Measured of one clip. `pitch_hz`: median of the voiced frames; `pitch_range`: standard deviation in semitones, of
+    the strong frames and without creak and octave errors; `jitter`: mean change of pitch, in semitones, that a smooth
+    contour (70 ms) leaves over; `loudness_db`: A-weighted level of what is no pause, dB of full scale; `effort_db`:
+    that less the plain level, which a recording's gain cannot change and a raised voice does; `rate`: peaks of the
+    voice's energy a second, near its syllables; `brightness_db`: energy of 1–5 kHz over 0.05–1 kHz (the alpha ratio);
+    `voiced_seconds`. What needs a voice is None below 0.2 s of it."""
 
     pitch_hz: float | None
     pitch_range: float | None
@@ -56,11 +58,11 @@ def measure(wave_T: np.ndarray, rate: int) -> Acoustics:
     voiced_N = np.isfinite(semitones_N)
     found = semitones_N[voiced_N]
     loud, effort = _loudness(power_NF[active_N] if active_N.any() else power_NF)
-    if len(found) < 20:
+    if len(found) < LEAST_VOICED:
         return Acoustics(None, None, None, loud, effort, None, _alpha(power_NF, active_N), len(found) * HOP / RATE)
     return Acoustics(
         pitch_hz=float(LOWEST_HZ * 2 ** (np.median(found) / 12)),
-        pitch_range=float(found.std()),
+        pitch_range=_range(semitones_N, level_N),
         jitter=_jitter(semitones_N),
         loudness_db=loud,
         effort_db=effort,
@@ -109,6 +111,16 @@ def _path(semitone_NK: np.ndarray, score_NK: np.ndarray, active_N: np.ndarray) -
         states[n - 1] = back_NS[n, states[n]]
     padded_NS = np.concatenate([semitone_NK, np.full((N, 1), np.nan)], 1)
     return np.where(states < K, padded_NS[np.arange(N), states], np.nan)
+
+
+def _range(semitones_N: np.ndarray, level_N: np.ndarray) -> float:
+    """Standard deviation over the voiced frames that are strong and near the clip's middle. A tired or sad voice ends
+    in creak, whose period is two of the voice's: with that in, the flattest voices come out as the liveliest."""
+    voiced_N = np.isfinite(semitones_N)
+    strong_N = voiced_N & (level_N > np.quantile(level_N[voiced_N], 0.95) - STRONG_DB)
+    chosen = semitones_N[strong_N if strong_N.sum() >= LEAST_VOICED else voiced_N]
+    middle = np.median(chosen)
+    return float(chosen[np.abs(chosen - middle) <= NEAR_SEMITONES].std())
 
 
 def _jitter(semitones_N: np.ndarray) -> float | None:

@@ -27,6 +27,7 @@ from clara.errors import ClaraError
 SECONDS = 30.0  # of a clip are measured
 CHUNK = 32
 SPEECH = ("emotion", "word", "language", "speaker", "arousal")
+OF_THE_TEXT = ("effort_db", "rate", "brightness_db", "pitch_range")
 LOWEST_HIGH_HZ, HIGHEST_LOW_HZ = 160.0, 190.0  # nobody calls a voice high below, or low above
 Measured = dict[str, Any]
 
@@ -49,7 +50,7 @@ SCALES = (
     Scale("effort_db", "quiet", "loud", True, 0.7),
     Scale("rate", "slow", "fast", True, 0.5),
     Scale("brightness_db", "dark", "bright", False, 1.5),
-    Scale("pitch_range", "monotonous", "lively", False, 0.7),
+    Scale("pitch_range", "monotonous", "lively", False, 0.5),
     Scale("jitter", None, "trembling", False, 0.08),
 )
 
@@ -103,6 +104,7 @@ def voices(
 ) -> dict[str, tuple[str, ...]]:
     """The words of each clip, by its `audio`. `measured`: fields of `Acoustics`, by the same."""
     values = {r.audio: measured[r.audio] | {"semitones": _semitones(measured[r.audio])} for r in rows}
+    _take_out_texts(rows, values, config.least_clips)
     groups: dict[Any, list[str]] = defaultdict(list)
     for r in rows:
         groups[r.corpus, r.language].append(r.audio)
@@ -128,6 +130,29 @@ def voices(
 def _semitones(measured: Measured) -> float | None:
     hz = measured["pitch_hz"]
     return 12 * math.log2(hz / acoustics.LOWEST_HZ) if hz else None
+
+
+def _take_out_texts(rows: Sequence[Row], values: Mapping[str, Measured], least_clips: int) -> None:
+    """Shift what the words decide ("yes" is brighter than "go", whoever says it) by how far the clips of one text lie
+    from their corpus, where a text has enough clips to tell."""
+    everyone, texts = defaultdict(list), defaultdict(list)
+    for r in rows:
+        everyone[r.corpus, r.language].append(r.audio)
+        if text := r.transcript or (r.label if r.task == "word" else None):
+            texts[r.corpus, r.language, text].append(r.audio)
+    for measure in OF_THE_TEXT:
+        usual = {key: _median(values, clips, measure) for key, clips in everyone.items()}
+        for key, clips in texts.items():
+            if len(clips) < least_clips or (own := _median(values, clips, measure)) is None:
+                continue
+            for audio in clips:
+                if values[audio][measure] is not None:
+                    values[audio][measure] -= own - usual[key[:2]]
+
+
+def _median(values: Mapping[str, Measured], clips: Iterable[str], measure: str) -> float | None:
+    known = [v for a in clips if (v := values[a][measure]) is not None]
+    return float(np.median(known)) if known else None
 
 
 def _ends(values: Iterable[float | None], config: AcousticConfig) -> tuple[float, float, float] | None:
