@@ -164,6 +164,7 @@ STRONG = {"emotion": "anger", "gender": "male", "language": "en", "original": {"
         ({"level": 3}, "fear", None),
         ({"level": "high"}, None, None),
         ({"level": "high"}, "neutral", None),
+        ({"level": "high"}, "excitement", None),  # an emotion without words
     ],
 )
 def test_the_intensity_of_an_emotion_is_a_fact(original: dict, emotion: str | None, degree: str | None) -> None:

@@ -186,3 +186,13 @@ def test_foreign_shards_are_read_as_they_are(tmp_path: Path) -> None:
     (entry,) = batches(str(folder / "*.tar"), batch_size=1).entries
     assert entry.facts == {("emotion", "anger"), ("speaker", "male"), ("language", "en")}
     assert entry.meta["corpus"] == "CREMA-D" and entry.meta["split"] == "train"
+
+
+def test_clips_with_nothing_but_visual_or_augmented_captions_are_trained_on(tmp_path: Path) -> None:
+    seen, reworded = {"visual_captions": ["a dog in the snow"]}, {"text": [], "text_augmented": ["steps in snow"]}
+    write(tmp_path / "v.tar", "video", [seen, seen, reworded, reworded])
+    chosen = {"batch_size": 4, "captions": CaptionConfig(original=0.0, augmented=0.1, visual=0.1)}
+    said = {text for step in range(4) for text in batches(str(tmp_path / "*.tar"), **chosen)[step].texts}
+    assert said - {"-"} == {"a dog in the snow", "steps in snow"}
+    none_seen = DataConfig((str(tmp_path / "*.tar"),), 4, captions=CaptionConfig(visual=0.0))
+    assert len(scan(none_seen)) == 2

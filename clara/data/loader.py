@@ -129,12 +129,19 @@ def scan(config: DataConfig) -> list[Entry]:
         for e in entries
         if (not config.splits or {str(e.meta.get("split")), f"{e.meta.get('corpus')}:{e.meta.get('split')}"} & wanted)
         and e.meta.get("corpus") not in config.exclude_corpora
-        and (e.facts or e.meta.get("text"))
+        and (e.facts or own_texts(e.meta, config.captions))
     ]
     if not kept:
         seen = sorted({str(e.meta.get("split")) for e in entries})
         raise ClaraError(f"No captioned sample of splits {sorted(wanted)} in {len(paths)} shards (splits: {seen}).")
     return kept
+
+
+def own_texts(meta: Mapping[str, Any], captions: CaptionConfig) -> Sequence[str]:
+    """What is said of a clip without labels when no caption is drawn: its published texts, else its augmented ones,
+    else its visual ones, unless the config wants none of those."""
+    shares = {"text": 1.0, "text_augmented": captions.augmented, "visual_captions": captions.visual}
+    return next((meta[name] for name in TEXTS if meta.get(name) and shares[name] > 0), ())
 
 
 def scan_tar(path: str) -> Iterator[Entry]:
@@ -270,7 +277,7 @@ class TrainBatches(Dataset):
         composed = clip["partner"] is not None and is_sound
         own = self.captioner.own({} if composed else entry.meta, facts, rng)
         if own is None and not entry.facts:  # nothing else could be said of this clip
-            texts = entry.meta["text"]
+            texts = own_texts(entry.meta, self.config.captions)
             text = texts[rng.integers(len(texts))]
             own = Caption(text, frozenset({("text", text)}))
         texts = frozenset(("text", t) for name in TEXTS for t in entry.meta[name])

@@ -102,7 +102,8 @@ def facts_of(meta: Mapping[str, Any]) -> frozenset[Fact]:
 
 def _intensity(emotion: str, original: Mapping[str, Any]) -> str | None:
     told = next((original[k] for k in ("intensity", "level") if isinstance(original.get(k), str)), "")
-    return None if emotion == "neutral" else INTENSITIES.get(told.strip().lower())
+    sayable = emotion != "neutral" and known(("emotion", emotion))
+    return INTENSITIES.get(told.strip().lower()) if sayable else None
 
 
 def _age(age: str | None) -> str | None:
