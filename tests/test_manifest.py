@@ -91,6 +91,29 @@ def test_a_file_that_is_no_manifest(tmp_path: Path) -> None:
         list(read_manifest(tmp_path / "b.jsonl"))
 
 
+@pytest.mark.parametrize(
+    ("data", "message"),
+    [
+        ("audio,text\na.wav,un café\n".encode("latin-1"), "is not UTF-8 (invalid continuation byte): save the table"),
+        (b"audio;text\na.wav;x\n", "found audio;text. Its cells are parted by ';'"),
+        (b"audio\ttext\na.wav\tx\n", r"parted by '\t': save it with ','"),
+        (b"", "no column audio; found nothing."),
+    ],
+)
+def test_a_table_that_cannot_be_read_is_told_in_one_line(tmp_path: Path, data: bytes, message: str) -> None:
+    (tmp_path / "t.csv").write_bytes(data)
+    with pytest.raises(ClaraError) as e:
+        list(manifest.read_table(tmp_path / "t.csv", ["audio"]))
+    assert message in str(e.value)
+    assert "\n" not in str(e.value)
+
+
+def test_a_table_given_as_a_manifest_is_told_the_way(tmp_path: Path) -> None:
+    (tmp_path / "t.csv").write_text("audio,text\n")
+    with pytest.raises(ClaraError, match="--corpus csv --data"):
+        read_manifest(tmp_path / "t.csv")
+
+
 def test_a_bad_row_is_not_written(tmp_path: Path) -> None:
     with pytest.raises(ClaraError, match="row 2: 'seconds' is -1"):
         write_manifest(tmp_path / "m.jsonl", [Row("/a.wav", "toy"), Row("/b.wav", "toy", seconds=-1)])

@@ -15,8 +15,10 @@ import numpy as np
 import pytest
 import soundfile as sf
 import webdataset as wds
+from typer.testing import CliRunner
 
 from clara.audio.waveform import info, read
+from clara.cli import app
 from clara.data import shards
 from clara.data.manifest import Row, rows_from_corpus
 from clara.data.shards import ShardConfig, read_index, read_shard, sample_from_wds, verify_shards, write_shards
@@ -207,6 +209,17 @@ def test_broken_clips_are_named_or_listed(tmp_path: Path, rows: list[Row], tone:
     assert [s["audio"].rpartition("/")[2] for s in entry["skipped"]] == [n.rpartition("::")[2] for n in expected]
     assert all(m in s["why"] for m, s in zip(expected.values(), entry["skipped"], strict=True))
     assert verify_shards(tmp_path / "skip") == []
+
+
+def test_the_command_says_what_it_left_out(tmp_path: Path, wav: Callable[..., Path]) -> None:
+    (tmp_path / "a.csv").write_text(f"audio,text\n{wav(name='good.wav')},a\nbad.wav,b\n")
+    (tmp_path / "bad.wav").write_text("no audio")
+    call = ["shards", str(tmp_path / "o"), "--corpus", "csv", "--data", str(tmp_path / "a.csv"), "--workers", "1"]
+    refused = CliRunner().invoke(app, call)
+    assert refused.exit_code == 2 and "--skip-broken" in refused.output and "Traceback" not in refused.output
+    result = CliRunner().invoke(app, [*call, "--skip-broken"])
+    assert result.exit_code == 0 and "1 clips" in result.output and "1 left out" in result.output
+    assert "bad.wav cannot be decoded" in result.output
 
 
 def test_long_rows_are_cut_into_equal_parts(tmp_path: Path, out: Path, wav: Callable[..., Path]) -> None:

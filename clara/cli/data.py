@@ -10,6 +10,8 @@ import typer
 from clara.cli.app import app
 from clara.errors import ClaraError
 
+SHOWN = 10  # clips that are left out are named one by one, so many of them
+
 
 @app.command()
 def shards(
@@ -40,7 +42,12 @@ def shards(
     rows = read_manifest(manifest) if manifest is not None else rows_from_corpus(corpus, data)
     on_error = "skip" if skip_broken else "raise"
     index = write_shards(rows, out, ShardConfig(samples, audio_format, sample_rate, workers, max_seconds, on_error))
-    typer.echo(f"{out / 'index.json'}: {index['count']} clips, {index['hours']:.2f} h, {len(index['shards'])} shards")
+    skipped = [s for shard in index["shards"] for s in shard["skipped"]]
+    for s in skipped[:SHOWN]:
+        typer.echo(s["why"], err=True)
+    left_out = f", {len(skipped)} left out (index.json says which and why)" if skipped else ""
+    counts = f"{index['count']} clips, {index['hours']:.2f} h, {len(index['shards'])} shards"
+    typer.echo(f"{out / 'index.json'}: {counts}{left_out}")
 
 
 @app.command()

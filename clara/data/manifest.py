@@ -132,6 +132,8 @@ def read_manifest(path: str | Path) -> Iterator[Row]:
     path = Path(path)
     if not path.is_file():
         raise ClaraError(f"No such manifest: {path}. Expected a JSON Lines file, one row a line.")
+    if path.suffix.lower() in (".csv", ".tsv"):
+        raise ClaraError(f"{path} is a table, no JSON Lines: read it with --corpus csv --data {path}.")
     return _read_lines(path)
 
 
@@ -255,21 +257,27 @@ def read_table(
     path = Path(path)
     if not path.is_file():
         raise ClaraError(f"No such file: {path}. Expected a table with the columns {', '.join(columns)}.")
-    with path.open(encoding="utf-8-sig", newline="") as file:
-        quoting = csv.QUOTE_MINIMAL if quoted else csv.QUOTE_NONE
-        names = None if header else list(columns)
-        reader = csv.DictReader(file, names, delimiter=delimiter, quoting=quoting)
-        missing = [c for c in columns if c not in (reader.fieldnames or ())]
-        if missing:
-            raise ClaraError(
-                f"{path}: no column {', '.join(missing)}; found {', '.join(reader.fieldnames or ['nothing'])}."
-            )
-        for record in reader:
-            if None in record or None in record.values():
-                raise ClaraError(
-                    f"{path}:{reader.line_num}: expected {len(reader.fieldnames)} cells, got more or fewer."
-                )
-            yield record
+    quoting = csv.QUOTE_MINIMAL if quoted else csv.QUOTE_NONE
+    try:
+        with path.open(encoding="utf-8-sig", newline="") as file:
+            names = None if header else list(columns)
+            reader = csv.DictReader(file, names, delimiter=delimiter, quoting=quoting)
+            check_columns(path, reader.fieldnames or (), columns, delimiter)
+            for record in reader:
+                if None in record or None in record.values():
+                    where = f"{path}:{reader.line_num}"
+                    raise ClaraError(f"{where}: expected {len(reader.fieldnames)} cells, got more or fewer.")
+                yield record
+    except UnicodeDecodeError as e:
+        raise ClaraError(f"{path} is not UTF-8 ({e.reason}): save the table as UTF-8.") from e
+
+
+def check_columns(path: Path, found: Sequence[str], wanted: Sequence[str], delimiter: str = ",") -> None:
+    """ClaraError when a table lacks a column; one parted by something else than `delimiter` is told so."""
+    if missing := [c for c in wanted if c not in found]:
+        other = next((d for d in ";\t,|" if len(found) == 1 and d in found[0] and d != delimiter), None)
+        hint = f" Its cells are parted by {other!r}: save it with {delimiter!r} instead." if other else ""
+        raise ClaraError(f"{path}: no column {', '.join(missing)}; found {', '.join(found) or 'nothing'}.{hint}")
 
 
 def find_files(folder: str | Path, pattern: str) -> list[Path]:

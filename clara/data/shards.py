@@ -186,7 +186,8 @@ def _write_shard(job: _Job) -> dict[str, Any]:
                     kept, count, seconds = kept + 1, count + 1, seconds + length
             except ClaraError as e:
                 if job.config.on_error == "raise":
-                    raise ClaraError(f"Row {row.audio!r} of {row.corpus}: {e} (on_error=skip leaves such out.)") from e
+                    hint = "--skip-broken, or on_error='skip', leaves such out"
+                    raise ClaraError(f"Row {row.audio!r} of {row.corpus}: {e} ({hint}.)") from e
                 skipped.append(
                     {"audio": split_audio(row.audio)[1] or Path(row.audio).name, "kept": kept, "why": str(e)}
                 )

@@ -5,7 +5,6 @@
 
 from __future__ import annotations
 
-import csv
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -25,12 +24,10 @@ def rows(folder: Path) -> Iterator[Row]:
     if len(tables) > 1:
         raise ClaraError(f"{folder} holds {len(tables)} CSV files: name the one that lists the clips.")
     table = tables[0]
-    with table.open(encoding="utf-8-sig", newline="") as file:
-        header = next(csv.reader(file), [])
-    for column in header:
-        if column not in COLUMNS:
-            raise unknown(f"column of {table}", column, COLUMNS)
     for number, record in enumerate(read_table(table, ("audio",)), start=2):
+        for column in record:
+            if column not in COLUMNS:
+                raise unknown(f"column of {table}", column, COLUMNS)
         where, cell = f"{table}:{number}", {k: v.strip() for k, v in record.items() if v.strip()}
         if "audio" not in cell or not any(c in cell for c in CAPTIONS):
             raise ClaraError(f"{where}: expected a clip under 'audio' and a cell under text, label or emotion.")
