@@ -14,7 +14,7 @@ from typer.testing import CliRunner
 from clara import cli
 from clara.apps.synth import RATE, clips
 from clara.cli.app import recipe_path
-from clara.text.prompts import languages, load_language
+from clara.text.prompts import languages
 from clara.zoo import catalog
 
 ROOT = Path(__file__).parents[1]
@@ -55,7 +55,10 @@ def test_other_lines_name_what_exists() -> None:
     for kind in ("train", "eval"):
         for recipe in re.findall(rf"^clara {kind} (\S+)", TEXT, flags=re.M):
             assert recipe_path(kind, recipe).is_file()
-    for link in re.findall(r"\]\(([^)]+)\)", TEXT):
+    for link in re.findall(r"\]\(([^)#]+)\)", TEXT):
         assert (ROOT / link).exists(), link
-    assert f"speaks {len(languages())} languages" in TEXT
-    assert [c for c in languages() if load_language(c).english_name not in TEXT] == []
+    for heading in re.findall(r"\]\(#([^)]+)\)", TEXT):
+        assert f"\n## {heading.replace('-', ' ')}\n" in TEXT.lower(), heading
+    assert set(re.findall(r"(\d+) languages", TEXT)) == {str(len(languages()))}
+    for extra in re.findall(r"`\[(\w+)\]`", TEXT):
+        assert re.search(rf"^{extra} = ", (ROOT / "pyproject.toml").read_text(encoding="utf-8"), flags=re.M), extra
