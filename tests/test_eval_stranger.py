@@ -131,6 +131,24 @@ def test_a_table_that_names_clips_which_are_not_there(clip: Path, zoo: Embedder,
         evaluate(zoo, tmp_path, tmp_path / "out", recipe=RECIPES / "sound-zero-shot.yaml")
 
 
+def test_audiocaps_with_both_tables_and_half_of_the_clips(clip: Path, zoo: Embedder, tmp_path: Path) -> None:
+    folder = tmp_path / "AudioCaps"
+    ids = [f"video{i:02d}" for i in range(6)]
+    for video in ids[::2]:
+        link(clip, folder / "clips" / f"Y{video}.wav")
+    lines = [f"{n},{video},30,{video} caption {k}" for n, video in enumerate(ids) for k in range(5)]
+    (folder / "test.csv").write_text("\n".join(["audiocap_id,youtube_id,start_time,caption", *lines]) + "\n")
+    wide = [f"Y{video}.wav,{','.join(f'{video} caption {k}' for k in range(5))}" for video in ids[:4]]
+    head = "file_name," + ",".join(f"caption_{i}" for i in range(1, 6))
+    (folder / "test957.csv").write_text("\n".join([head, *wide]) + "\n")
+    results, told = evaluate(zoo, tmp_path, tmp_path / "out", recipe=RECIPES / "retrieval-audiocaps.yaml")
+    found = {r["name"]: (r["clips"], r["captions"], r["manifest"]["missing"]) for r in results}
+    assert found == {"audiocaps": (3, 15, 3), "audiocaps-957": (2, 10, 2)}
+    assert "audiocaps: 3 of the 975 clips of audiocaps are there: no figure to compare with others'" in told
+    assert "audiocaps-957: 2 of the 4 clips of audiocaps are there: no figure to compare with others'" in told
+    assert any(line.startswith("audiocaps-883: Unknown split in audiocaps 'test883'") for line in told)
+
+
 def test_a_broken_clip_stops_one_corpus_and_is_named(clip: Path, zoo: Embedder, tmp_path: Path) -> None:
     ravdess(tmp_path / "RAVDESS", clip, range(1, 3))
     bad = tmp_path / "RAVDESS" / "Actor_02" / "03-01-05-01-01-01-02.wav"

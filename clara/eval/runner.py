@@ -22,6 +22,7 @@ from clara.eval.keywords import KeywordConfig, keywords
 from clara.eval.maps import write_sample
 from clara.eval.probe import ProbeConfig, probe
 from clara.eval.retrieval import RetrievalConfig, retrieval
+from clara.eval.tables import MANY_LANGUAGES
 from clara.eval.tagging import TaggingConfig, tagging
 from clara.eval.zero_shot import ZeroShotConfig, zero_shot
 from clara.train.distributed import World, processes
@@ -211,10 +212,12 @@ def _evaluate(name: str, kind: str, config: Any, context: Context) -> dict[str, 
 
 
 def _pictures(out: Path, stem: str, result: dict[str, Any], context: Context) -> None:
-    """Confusion matrices as PNG, and some embeddings with their labels for a map."""
+    """Confusion matrices as PNG, of many languages English's alone, and some embeddings with labels for a map."""
     write_sample(out / f"{stem}.{result['name']}.npz", context, result["config"].get("task"))
     labels = list(result.get("labels", ()))
-    tables = {code: r["plain"] for code, r in result.get("languages", {}).items() if "plain" in r}
+    codes = result.get("languages", {})
+    shown = codes if len(codes) <= MANY_LANGUAGES else {"en": codes["en"]} if "en" in codes else {}
+    tables = {code: r["plain"] for code, r in shown.items() if "plain" in r}
     tables |= {method: r for method, r in result.get("methods", {}).items() if "confusion" in r}
     for part, found in tables.items():
         title = f"{result['name']} ({part}): accuracy {found['accuracy']:.3f}, UAR {found['uar']:.3f}"
