@@ -104,6 +104,10 @@ def test_the_page_is_whole_and_needs_nothing_else(two: list[Path], tmp_path: Pat
     table = json.loads(two[1].read_text())["results"][0]["languages"]["en"]["plain"]
     assert "{:.3f} [{:.3f}, {:.3f}]".format(table["uar"], *table["uar_95"]) in cells
     assert "✓ y" in page and "<sad>" not in page and "&lt;sad&gt;" in page
+    assert [h for h in headings if h.startswith("Few")] == [
+        "Few labelled clips: model-one",
+        "Few labelled clips: model-two",
+    ]
     assert "By the cards: zero-shot." in page and "20.0" in cells
 
 

@@ -15,8 +15,9 @@ from clara.errors import ClaraError
 from clara.eval.cards import HOW, NO_FIGURES, read_result
 from clara.eval.compare import differences
 from clara.eval.drawing import confusion_svg, map_svg
+from clara.eval.languages import table
 from clara.eval.maps import places, read_sample
-from clara.eval.tables import MANY_LANGUAGES, NAMES, judged_by
+from clara.eval.tables import BY_TASK, MANY_LANGUAGES, NAMES, few_table, judged_by
 
 SHOWN = ("accuracy", "uar", "macro_f1", "macro_map", "R@1", "R@5", "R@10", "mAP@10", "median_rank")
 MISTAKES = 8  # confusions listed
@@ -128,23 +129,37 @@ def _blocks(files: Sequence[dict[str, Any]], paths: Sequence[Path], method: str 
             for m, f in zip(models, files)
         ),
     )
-    if table := _difference_table(files, models):
+    if compared := _difference_table(files, models):
         yield Heading(2, "Differences between models")
         yield (
             "Paired bootstrap on the same clips, second less first; p is twice the share of resamples beyond zero. "
             "Many comparisons are made at once: a p of 0.05 is to be expected among twenty."
         )
-        yield table
+        yield compared
     order = dict.fromkeys((f["recipe"], r["name"]) for f in files for r in f["results"])
     for recipe, name in order:
         mine = [(m, p, r) for m, p, f in zip(models, paths, files) for r in f["results"]
                 if f["recipe"] == recipe and r["name"] == name]  # fmt: skip
         yield Heading(2, f"{recipe.removesuffix('.yaml')}: {name}")
         yield from _evaluation(mine, method)
-    if table := _speed(files, models):
+    for model in dict.fromkeys(models):
+        yield from _side_by_side(model, [r for m, f in zip(models, files) for r in f["results"] if m == model])
+    if speed := _speed(files, models):
         yield Heading(2, "Speed")
         yield "Clips embedded anew and how fast, decoding included, on the machine and the load of the day."
-        yield table
+        yield speed
+
+
+def _side_by_side(model: str, results: Sequence[Mapping[str, Any]]) -> Iterator[Block]:
+    """One checkpoint's evaluations as one table: by the language of the prompts, and by labelled clips."""
+    zero = [r for r in results if r["kind"] == "zero_shot"]
+    found = {
+        "Languages": table([(BY_TASK.get(r["config"]["task"], "accuracy"), r) for r in zero]),
+        "Few labelled clips": few_table(results),
+    }
+    for title, (head, *lines) in ((title, lines) for title, lines in found.items() if lines):
+        yield Heading(2, f"{title}: {model}")
+        yield Table(tuple(head), tuple(map(tuple, lines)))
 
 
 def _models(files: Sequence[Mapping[str, Any]]) -> list[str]:
@@ -202,7 +217,8 @@ def _evaluation(mine: Sequence[tuple[str, Path, dict[str, Any]]], method: str | 
 
 def _figures(result: Mapping[str, Any], node: Mapping[str, Any], keys: tuple[str, ...] = ()) -> Iterator[Any]:
     if judged_by(result, node):
-        yield " ".join(k for k in keys if k not in ("languages", "methods", "prompt_sets")) or "all", node
+        place = " ".join(k for k in keys if k not in ("languages", "methods", "prompt_sets"))
+        yield place.replace("_", " ") or "all", node
     for key, value in node.items():
         if isinstance(value, dict) and key not in NO_FIGURES:
             yield from _figures(result, value, (*keys, key))

@@ -72,39 +72,43 @@ def _languages(pairs: Sequence[tuple[Mapping[str, Any], Mapping[str, Any]]]) -> 
     return "\n".join([*said, "", *_markdown(languages.table(columns))])
 
 
-def _few(pairs: Sequence[tuple[Mapping[str, Any], Mapping[str, Any]]]) -> str:
-    """Prototypes and probes by how many labelled clips a class they have: mean over draws ± standard deviation."""
+def few_table(results: Sequence[Mapping[str, Any]]) -> list[list[str]]:
+    """Prototypes and probes by how many labelled clips a class they have: mean over draws ± standard deviation, and the
+    interval. A head and a line each set, metric and method; empty where no result is of that kind."""
     lines: dict[tuple[str, str, str, str], dict[str, str]] = {}
-    commands: dict[str, None] = {}
-    for file, result in pairs:
+    for result in results:
         for key, shots, cell in _taught(result):
             lines.setdefault(key, {}).setdefault(shots, cell)
-            commands[f"`{file['command']}`"] = None
     if not lines:
-        return ""
-    shots = sorted(
-        {s for cells in lines.values() for s in cells}, key=lambda s: (s == "all", not s.isdigit(), s.zfill(4))
-    )
+        return []
+    shots = {s for cells in lines.values() for s in cells}
+    shots = sorted(shots, key=lambda s: (s == "all", s.isdigit(), s.zfill(4)))
     names = {"text": "by text", "all": "all clips", "1": "1 clip"}
     table = [["clips of", "metric", "in training?", "method", *(names.get(s, f"{s} clips") for s in shots)]]
-    table += [[*key, *(cells.get(s, "–") for s in shots)] for key, cells in lines.items()]
+    return table + [[*key, *(cells.get(s, "–") for s in shots)] for key, cells in lines.items()]
+
+
+def _few(pairs: Sequence[tuple[Mapping[str, Any], Mapping[str, Any]]]) -> str:
+    table = few_table([result for _, result in pairs])
+    commands = dict.fromkeys(f"`{file['command']}`" for file, result in pairs if next(_taught(result), None))
     said = f"By labelled clips a class, {', '.join(commands)}: mean over draws ± deviation, interval over clips."
-    return "\n".join([said, "", *_markdown(table)])
+    return "\n".join([said, "", *_markdown(table)]) if table else ""
 
 
 def _taught(result: Mapping[str, Any]) -> Iterator[tuple[tuple[str, str, str, str], str, str]]:
     """What labelled clips taught: (clips of, metric, in training?, method), how many clips a class, the cell."""
     seen = result.get("contamination", {}).get("status", "not stated")
     config = result.get("config", {})
+    place = config.get("test", {}).get("folder", result["name"])
     if result["kind"] == "probe":
         metric = BY_TASK.get(config["task"], "accuracy")
-        name = f"{config['test']['folder']}, {len(result['labels'])} classes"
+        name = f"{place}, {len(result['labels'])} classes"
         shots = "all" if result.get("shots") is None else str(result["shots"])
         for method, found in result["methods"].items():
             yield (name, NAMES.get(metric, metric), seen, method), shots, _spread(found, metric)
     if result["kind"] == "keywords":
         for code, spoken in result["spoken"].items():
-            name = f"{config['test']['folder']}, {code}, {spoken['words']} words"
+            name = f"{place}, {code}, {spoken['words']} words"
             key = (name, "accuracy", seen, "prototype")
             yield key, "text", _spread(spoken["zero_shot"]["plain"], "accuracy")
             for n, found in spoken["shots"].items():
