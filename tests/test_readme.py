@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 import shlex
+import shutil
 from pathlib import Path
 
 import pytest
@@ -22,14 +23,22 @@ TEXT = (ROOT / "README.md").read_text(encoding="utf-8")
 BLOCKS = re.findall(r"```(\w+)\n(.*?)```", TEXT, flags=re.S)
 
 
-@pytest.fixture
-def place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A folder as `make demo` leaves it, with a tiny checkpoint under the name of the released one."""
-    save_tiny(tmp_path / "checkpoints" / "clara-small.base")
-    monkeypatch.setattr(catalog, "CHECKPOINT_FOLDER", tmp_path / "checkpoints")
-    (tmp_path / "demo_out").mkdir()
+@pytest.fixture(scope="module")
+def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder as `make demo` leaves it, and a tiny checkpoint under the name of the released one."""
+    folder = tmp_path_factory.mktemp("readme")
+    save_tiny(folder / "checkpoints" / "clara-small.base")
+    (folder / "demo_out").mkdir()
     for clip in clips():
-        sf.write(tmp_path / "demo_out" / f"{clip.name.replace(' ', '-')}.wav", clip.wave, RATE)
+        sf.write(folder / "demo_out" / f"{clip.name.replace(' ', '-')}.wav", clip.wave, RATE)
+    return folder
+
+
+@pytest.fixture
+def place(made: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A copy of that folder, which is the working directory."""
+    monkeypatch.setattr(catalog, "CHECKPOINT_FOLDER", made / "checkpoints")
+    shutil.copytree(made / "demo_out", tmp_path / "demo_out")
     monkeypatch.chdir(tmp_path)
     return tmp_path
 
@@ -39,7 +48,8 @@ def test_python_blocks_run(place: Path, code: str) -> None:
     exec(compile(code, "README.md", "exec"), {})
 
 
-def test_shell_lines_run(place: Path) -> None:
+def test_shell_lines_run(place: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("clara.apps.demo.run", lambda files, out, model: None)  # test_demo.py runs it
     lines = "".join(body for kind, body in BLOCKS if kind == "sh").splitlines()
     assert len(lines) > 5
     for line in lines:
