@@ -22,9 +22,9 @@ from clara.eval.tables import BY_TASK, MANY_LANGUAGES, NAMES, few_table, judged_
 SHOWN = ("accuracy", "uar", "macro_f1", "macro_map", "R@1", "R@5", "R@10", "mAP@10", "median_rank")
 MISTAKES = 8  # confusions listed
 STYLE = """
-body{font:15px/1.5 system-ui,sans-serif;color:#222;max-width:1100px;margin:2em auto;padding:0 1.2em}
+body{font:15px/1.5 system-ui,sans-serif;color:#222;max-width:1280px;margin:2em auto;padding:0 1.2em}
 h1{font-size:1.7em}h2{margin-top:2em;border-bottom:1px solid #ddd}h3{margin-bottom:.3em}
-table{border-collapse:collapse;margin:.6em 0;font-size:14px;display:block;overflow-x:auto}
+table{border-collapse:collapse;margin:.6em 0;font-size:13px;display:block;overflow-x:auto}
 th,td{padding:.25em .7em;border-bottom:1px solid #e4e4e4;text-align:left;white-space:nowrap}
 td.long{white-space:normal;min-width:16em}
 th{background:#f5f6f8}td.n{text-align:right;font-variant-numeric:tabular-nums}
@@ -179,7 +179,7 @@ def _models(files: Sequence[Mapping[str, Any]]) -> list[str]:
 
 def _difference_table(files: Sequence[Mapping[str, Any]], models: Sequence[str]) -> Table | None:
     rows = tuple(
-        (d.evaluation, d.place, d.metric, d.first, d.second, f"{d.difference:+.3f}",
+        (d.evaluation, _place(d.place.split()), d.metric, d.first, d.second, f"{d.difference:+.3f}",
          f"[{d.low:+.3f}, {d.high:+.3f}]", f"{d.p:.3f}", str(d.clips))
         for d in differences(files, models)
     )  # fmt: skip
@@ -192,8 +192,9 @@ def _evaluation(mine: Sequence[tuple[str, Path, dict[str, Any]]], method: str | 
     metrics = [m for m in SHOWN if any(m in found for *_, found in rows)]
     lines = [(m, place, *(_number(found, k) for k in metrics)) for m, place, found in rows]
     head = ("model", "figures", *(NAMES.get(m, m) for m in metrics))
-    many = len({place for _, place, _ in rows}) > 3 * MANY_LANGUAGES
-    first = [line for line, (*_, key, _) in zip(lines, rows) if not many or not re.match(r"(?!en\b)[a-z]{2,3} ", key)]
+    many = any(len(r.get("languages", ())) > MANY_LANGUAGES for *_, r in mine)
+    codes = {code for *_, r in mine for code in r.get("languages", ())} - {"en"} if many else ()
+    first = [line for line, (_, place, _) in zip(lines, rows) if place.split()[0] not in codes]
     result = mine[0][2]
     seen = dict.fromkeys(r["contamination"]["claim"] for *_, r in mine if "contamination" in r)
     yield (
@@ -217,11 +218,16 @@ def _evaluation(mine: Sequence[tuple[str, Path, dict[str, Any]]], method: str | 
 
 def _figures(result: Mapping[str, Any], node: Mapping[str, Any], keys: tuple[str, ...] = ()) -> Iterator[Any]:
     if judged_by(result, node):
-        place = " ".join(k for k in keys if k not in ("languages", "methods", "prompt_sets"))
-        yield place.replace("_", " ") or "all", node
+        yield _place(keys), node
     for key, value in node.items():
         if isinstance(value, dict) and key not in NO_FIGURES:
             yield from _figures(result, value, (*keys, key))
+
+
+def _place(keys: Sequence[str]) -> str:
+    """Where a figure stands, in words: "en plain", "prompts of mteb plain", "other languages"."""
+    words = {"languages": "", "methods": "", "spoken": "", "prompt_sets": "prompts of"}
+    return " ".join(filter(None, (words.get(k, k.replace("_", " ")) for k in keys))) or "all"
 
 
 def _number(found: Mapping[str, Any], key: str) -> str:
