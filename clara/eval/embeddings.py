@@ -88,11 +88,11 @@ class EmbeddingCache:
                     found[name] = torch.from_numpy(np.frombuffer(row[0], np.float32).copy())
         return found
 
-    def by_content(self, key: str) -> Tensor | None:
-        """The vector of a clip with these bytes."""
+    def by_content(self, keys: Sequence[str]) -> list[Tensor | None]:
+        """The vectors of clips with these bytes, None where there is none."""
         with closing(self._open()) as db:
-            row = db.execute("SELECT vector FROM vectors WHERE key = ?", (key,)).fetchone()
-        return None if row is None else torch.from_numpy(np.frombuffer(row[0], np.float32).copy())
+            rows = [db.execute("SELECT vector FROM vectors WHERE key = ?", (key,)).fetchone() for key in keys]
+        return [None if row is None else torch.from_numpy(np.frombuffer(row[0], np.float32).copy()) for row in rows]
 
     def add(self, names: Sequence[str], keys: Sequence[str], vectors: Sequence[Tensor]) -> None:
         """Keep the vectors of clips, all or none of them."""
@@ -147,7 +147,7 @@ def embed_clips(
     mine = [n for n in names[supply.world.rank :: supply.world.size] if n not in found]
     bar = tqdm(total=len(mine), unit="clip", desc="embeddings", leave=False, disable=None)
     for part, keys, sources in _chunks(mine, supply, cache is not None):
-        vectors: list[Tensor | None] = [cache.by_content(k) if cache else None for k in keys]
+        vectors: list[Tensor | None] = cache.by_content(keys) if cache else [None] * len(part)
         new = [i for i, v in enumerate(vectors) if v is None]
         if new:
             for i, v in zip(new, embed([sources[i] for i in new], batch_size=supply.batch_size)):
