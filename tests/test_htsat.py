@@ -9,8 +9,18 @@ import pytest
 import torch
 from torch.nn.functional import interpolate
 
+from clara import layers
 from clara.errors import ClaraError
-from clara.towers.htsat import HTSAT, HTSATConfig, at_once, bicubic, clip_by_clip, merge_order, window_order
+from clara.towers.htsat import (
+    AT_ONCE_ON_CPU,
+    HTSAT,
+    HTSATConfig,
+    at_once,
+    bicubic,
+    clip_by_clip,
+    merge_order,
+    window_order,
+)
 
 TINY = HTSATConfig(bins=16, window_frames=101, image=64, width=8, depths=(2, 2), heads=(1, 2), window=4, fusion=True)
 EXACT = {"rtol": 0.0, "atol": 1e-5}
@@ -95,3 +105,29 @@ def test_other_shapes_are_refused(tower: HTSAT) -> None:
         tower(torch.randn(1, 101, 17), torch.ones(1, 101, dtype=torch.bool))
     with pytest.raises(ClaraError, match="203 frames, the tower's window is 101"):
         tower(torch.randn(1, 203, 16), torch.ones(1, 203, dtype=torch.bool))
+
+
+@torch.no_grad()
+def test_clips_are_worked_on_a_few_at_a_time(tower: HTSAT) -> None:
+    x_BNF, mask_BN = torch.randn(AT_ONCE_ON_CPU + 2, 101, 16), torch.ones(AT_ONCE_ON_CPU + 2, 101, dtype=torch.bool)
+    seen: list[int] = []
+    handle = tower.layers[0].register_forward_pre_hook(lambda stage, given: seen.append(len(given[0])))
+    a_BW = tower(x_BNF, mask_BN)
+    handle.remove()
+    assert seen == [AT_ONCE_ON_CPU, 2]
+    torch.testing.assert_close(tower(x_BNF[-1:], mask_BN[-1:])[0], a_BW[-1], **EXACT)
+
+
+def test_inference_and_training_multiply_alike(tower: HTSAT, monkeypatch: pytest.MonkeyPatch) -> None:
+    """oneDNN's product with the activation inside, and the usual one with gradients."""
+    x_BNF, mask_BN = torch.randn(1, 101, 16), torch.ones(1, 101, dtype=torch.bool)
+    calls: list[str] = []
+    fused = layers._fused
+    monkeypatch.setattr(layers, "_fused", lambda *given: calls.append(given[3]) or fused(*given))
+    trained = tower(x_BNF, mask_BN)
+    assert trained.requires_grad and not calls
+    with torch.no_grad():
+        inferred = tower(x_BNF, mask_BN)
+    torch.testing.assert_close(inferred, trained.detach(), **EXACT)
+    if layers.ONEDNN:
+        assert (calls.count("gelu"), calls.count("none")) == (4, 13)  # four blocks, one merging
