@@ -18,7 +18,7 @@ from tiny import CARD, save_tiny
 import clara
 from clara.audio import waveform
 from clara.errors import ClaraError
-from clara.zoo import catalog, hub
+from clara.zoo import catalog, embedder, hub
 from clara.zoo.embedder import Embedder, expand
 from clara.zoo.factory import create_model, create_model_and_transforms, get_tokenizer, save_checkpoint
 
@@ -244,6 +244,17 @@ def test_three_hours_in_bounded_memory(tmp_path: Path, zoo: Embedder, monkeypatc
         tracemalloc.stop()
     assert sum(seen) == 3 * 3600 * RATE
     assert held < 60, f"{held:.0f} MiB; the whole recording is 659 MiB"
+
+
+@pytest.mark.parametrize("held", [1, 3 * 2 * RATE, 2**24])
+def test_no_more_audio_is_held_than_needed(zoo: Embedder, held: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    clip, seen = noise(21.0), []
+    expected, embed = zoo.embed_audio([clip]), zoo._embed
+    monkeypatch.setattr(embedder, "HELD_SAMPLES", held)
+    monkeypatch.setattr(zoo, "_embed", lambda waves, batch_size: seen.append(len(waves)) or embed(waves, batch_size))
+    torch.testing.assert_close(zoo.embed_audio([clip], batch_size=2), expected, atol=1e-5, rtol=0)
+    assert seen == {1: [2, 2, 2, 2, 2, 1], 3 * 2 * RATE: [3, 3, 3, 2], 2**24: [11]}[held]
+    assert len(zoo.embed_windows(clip, batch_size=2)[0]) == 11
 
 
 # bad input

@@ -6,7 +6,6 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from functools import partial
-from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -27,6 +26,9 @@ SHORT_TAIL_SECONDS = 1.0
 PRECISIONS = ("float32", "bfloat16")
 LONG = ("windows", "first", "center", "fusion")
 SORTED_BATCHES = 8  # windows are sorted by length within this many batches: bounded memory for audio of any length
+HELD_SAMPLES = 2**24  # and no more batches than hold this many samples, 64 MiB
+
+Window = tuple[int, float, float, np.ndarray]  # row, start in seconds, seconds not yet covered, wave
 
 
 def load(
@@ -99,7 +101,7 @@ class Embedder:
         sums_BD = torch.zeros(len(items), self.config.embed_dim)
         read = self._windows if long == "windows" else partial(self._pieces, long=long)
         windows = read(tqdm(items, disable=not progress, unit="clip"))
-        while chunk := list(islice(windows, SORTED_BATCHES * batch_size)):
+        for chunk in _chunks(windows, batch_size):
             vectors_WD = self._embed([wave for _, _, _, wave in chunk], batch_size)
             rows = torch.tensor([row for row, _, _, _ in chunk])
             seconds = torch.tensor([new for _, _, new, _ in chunk], dtype=torch.float32)
@@ -117,7 +119,7 @@ class Embedder:
         _check_batch(batch_size)
         rate, times, vectors = self.model.front_end.sample_rate, [], []
         windows = self._windows(items)
-        while chunk := list(islice(windows, SORTED_BATCHES * batch_size)):
+        for chunk in _chunks(windows, batch_size):
             times += [(start, start + len(wave) / rate) for _, start, _, wave in chunk]
             vectors.append(self._embed([wave for _, _, _, wave in chunk], batch_size))
         return torch.tensor(times, dtype=torch.float32), torch.cat(vectors)
@@ -141,8 +143,8 @@ class Embedder:
                 parts.append(self.model.encode_text(ids_BL.to(self.device), mask_BL.to(self.device)).cpu())
         return torch.cat(parts)
 
-    def _windows(self, items: Iterable[Any]) -> Iterator[tuple[int, float, float, np.ndarray]]:
-        """(row, start in seconds, seconds not yet covered, wave) of every window of every source."""
+    def _windows(self, items: Iterable[Any]) -> Iterator[Window]:
+        """Every window of every source."""
         rate, window = self.model.front_end.sample_rate, self.model.front_end.window_seconds
         for row, source in enumerate(items):
             before = None
@@ -155,7 +157,7 @@ class Embedder:
                 before = wave
                 yield row, start, new, wave
 
-    def _pieces(self, items: Iterable[Any], long: str) -> Iterator[tuple[int, float, float, np.ndarray]]:
+    def _pieces(self, items: Iterable[Any], long: str) -> Iterator[Window]:
         """As `_windows`, with one piece a source: its first window, its middle one, or the whole."""
         rate, window = self.model.front_end.sample_rate, self.model.front_end.window_seconds
         for row, source in enumerate(items):
@@ -191,6 +193,20 @@ class Embedder:
                 wave_BT, len_B = pad_waves([torch.from_numpy(waves[r]) for r in rows])
                 out_WD[rows] = self.model.encode_audio(wave_BT.to(self.device), len_B.to(self.device)).cpu()
         return out_WD
+
+
+def _chunks(windows: Iterator[Window], batch_size: int) -> Iterator[list[Window]]:
+    """Windows that are held at once: a batch, or more where they are small."""
+    chunk: list[Window] = []
+    held = 0
+    for window in windows:
+        chunk.append(window)
+        held += len(window[3])
+        if len(chunk) >= batch_size and (held >= HELD_SAMPLES or len(chunk) == SORTED_BATCHES * batch_size):
+            yield chunk
+            chunk, held = [], 0
+    if chunk:
+        yield chunk
 
 
 def expand(sources: Any) -> list[Any]:
