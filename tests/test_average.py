@@ -8,9 +8,8 @@ import pytest
 import torch
 from tiny import save_tiny
 
-import clara
 from clara.errors import ClaraError
-from clara.train.average import average, ensemble
+from clara.train.average import average
 from clara.zoo.factory import create_model, get_tokenizer, save_checkpoint
 
 
@@ -47,21 +46,3 @@ def test_other_architectures_and_parts_are_refused(two: list[str], tmp_path: Pat
         average(["clara-small.base", two[0]], [0.5, 0.5], tmp_path / "c")
     with pytest.raises(ClaraError, match="'audio'"):
         average(two, [0.5, 0.5], tmp_path / "c", "adio")
-
-
-def test_towers_side_by_side_give_the_mean_of_their_unit_vectors(two: list[str], tmp_path: Path) -> None:
-    both = clara.load(f"dir:{ensemble(two, [0.25, 0.75], tmp_path / 'c')}")
-    noise = (torch.randn(16000, generator=torch.Generator().manual_seed(0)).numpy(), 16000)
-    first, second = (clara.load(name).embed_audio([noise]) for name in two)
-    expected = torch.nn.functional.normalize(0.25 * first + 0.75 * second, dim=-1)
-    torch.testing.assert_close(both.embed_audio([noise]), expected, rtol=0, atol=1e-5)
-    assert (first - second).abs().max() > 1e-3
-    texts = [zoo.embed_text(["rain"]) for zoo in (both, clara.load(two[1]))]
-    torch.testing.assert_close(*texts, rtol=0, atol=1e-6)
-
-
-def test_towers_of_other_spaces_are_not_put_side_by_side(two: list[str], tmp_path: Path) -> None:
-    with pytest.raises(ClaraError, match="embed_dim 256"):
-        ensemble(["clara-small.base", two[0]], [0.5, 0.5], tmp_path / "c")
-    with pytest.raises(ClaraError, match="sum 1"):
-        ensemble(two, [0.5, 0.6], tmp_path / "c")

@@ -46,16 +46,12 @@ def average(
     out: Annotated[Path, typer.Option("--out", "-o", help="Folder of the result.")],
     shares: Annotated[str | None, typer.Option(help='Of each, "0.3,0.7"; default: equal.')] = None,
     part: Annotated[str, typer.Option(help="all, audio or text.")] = "all",
-    side_by_side: Annotated[bool, typer.Option(help="Keep all audio towers and average what they give.")] = False,
 ) -> None:
-    """Average the weights of checkpoints, or the embeddings of their audio towers."""
-    from clara.train.average import average as weights
-    from clara.train.average import ensemble
+    """Average the weights of checkpoints."""
+    from clara.train.average import average as run
 
     try:
         given = [float(x) for x in shares.split(",")] if shares else [1 / len(models)] * len(models)
     except ValueError as e:
         raise ClaraError(f"--shares {shares!r}: expected numbers with commas between them, such as 0.3,0.7.") from e
-    if side_by_side and part != "all":
-        raise ClaraError(f"--side-by-side keeps whole audio towers: leave --part {part} out.")
-    typer.echo(f"dir:{ensemble(models, given, out) if side_by_side else weights(models, given, out, part)}")
+    typer.echo(f"dir:{run(models, given, out, part)}")
