@@ -63,9 +63,9 @@ class Classifier:
         load_language(language)  # an unknown code is an error even where own labels do not need it
         if isinstance(templates, str) or (templates is not None and not list(templates)):
             raise ClaraError(f"templates={templates!r}: expected a list of texts such as 'the sound of {{}}'.")
-        if labels is None and task is None:
-            raise ClaraError("Give labels=[…] of your own, or task='emotion' (sound, instrument, word, …).")
         if labels is None:
+            if task is None:
+                raise ClaraError("Give labels=[…] of your own, or task='emotion' (sound, instrument, word, …).")
             labels = task_labels(task)
         self.labels = _checked(labels)
         self.zoo, self.task, self.language = zoo, task, language

@@ -135,7 +135,9 @@ def _draw(figure: Any, zoo: Embedder, entries: Sequence[Entry], audio_BD: Tensor
         axis.set_visible(False)
     upper.supylabel("kHz", fontsize=8)
     upper.suptitle("What it heard (seconds)", fontsize=10)
-    texts = [fill(load_language("en").templates[e.task][0], term(e.task, e.label)) for e in entries if e.task]
+    texts = [
+        fill(load_language("en").templates[e.task][0], term(e.task, e.label)) for e in entries if e.task and e.label
+    ]
     cosines = (audio_BD[: len(shown)] @ zoo.embed_text(texts).T).numpy()
     axis = lower.subplots()
     image = axis.imshow(cosines, cmap="viridis", aspect="auto")

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 
 import numpy as np
@@ -187,7 +187,7 @@ def cello(rng: np.random.Generator, seconds: float = 2.5) -> Wave:
     t = _time(seconds)
     hz = 110.0 * (1 + 0.004 * np.sin(2 * np.pi * 5.5 * t) * np.minimum(1, t))
     body = [(1 / k) * (1 + 2 * np.exp(-(((k * 110 - 230) / 80) ** 2)) + np.exp(-(((k * 110 - 1600) / 600) ** 2)))
-            for k in range(1, 45)]  # fmt: skip
+            for k in range(1, 69)]  # fmt: skip
     return _fade(_harmonics(hz, body) + 0.03 * _shaped(rng, seconds, lambda f: 1 / (1 + f / 2000)), 0.12, 0.3)
 
 
@@ -212,7 +212,7 @@ def _time(seconds: float) -> Wave:
     return np.arange(round(seconds * RATE)) / RATE
 
 
-def _harmonics(hz_T: Wave, gains: object) -> Wave:
+def _harmonics(hz_T: Wave, gains: Iterable[float]) -> Wave:
     """A harmonic series over a gliding fundamental, nothing above 7.5 kHz."""
     phase, out = 2 * np.pi * np.cumsum(hz_T) / RATE, np.zeros(len(hz_T))
     for k, gain in enumerate(gains, start=1):
@@ -220,7 +220,7 @@ def _harmonics(hz_T: Wave, gains: object) -> Wave:
     return out
 
 
-def _vocal(hz_T: Wave, formants_FT: object, tilt: float) -> Wave:
+def _vocal(hz_T: Wave, formants_FT: Iterable[Wave], tilt: float) -> Wave:
     """A throat's harmonics under three formants (Hz, each over time); their amplitude falls with number ** -tilt."""
     phase, out = 2 * np.pi * np.cumsum(hz_T) / RATE, np.zeros(len(hz_T))
     for k in range(1, int(7500 / hz_T.min())):

@@ -16,6 +16,7 @@ from clara.errors import ClaraError, unknown
 from clara.zoo import catalog
 
 if TYPE_CHECKING:
+    from clara.apps.classifier import Prediction
     from clara.zoo.embedder import Embedder
 
 
@@ -105,7 +106,7 @@ def embed(
 def classify(
     sources: Sources,
     task: Annotated[
-        str | None, typer.Option(help="emotion, sound, instrument, word, language, speaker, arousal.")
+        str | None, typer.Option(help="emotion, sound, instrument, word, language, speaker, arousal, voice.")
     ] = None,
     language: Annotated[
         str, typer.Option(help="Code of the language of a task's labels (see clara languages).")
@@ -133,23 +134,23 @@ def classify(
     items = _expand(sources)
     if calibrate is not None:
         classifier.calibrate(calibrate, batch_size)
+    found: list[tuple[Any, dict[str, float], Prediction]]
     if windows:
-        found = [(i, s, e, p) for i in items for s, e, p in classifier.windows(i, batch_size)]
+        spans = [(i, *window) for i in items for window in classifier.windows(i, batch_size)]
+        found = [(i, {"start": round(start, 3), "end": round(end, 3)}, p) for i, start, end, p in spans]
     else:
-        predictions = classifier(items, batch_size, progress=_at_terminal())
-        found = [(i, None, None, p) for i, p in zip(items, predictions)]
-    records = []
-    for item, start, end, p in found:
+        found = [(i, {}, p) for i, p in zip(items, classifier(items, batch_size, progress=_at_terminal()))]
+    records: list[dict[str, Any]] = []
+    for item, span, p in found:
         scores = [{"label": k, "name": classifier.names[k], "score": round(s, 4)} for k, s in p.top(top)]
-        span = {} if start is None else {"start": round(start, 3), "end": round(end, 3)}
         records.append({"file": str(item), **span, "calibrated": p.calibrated, "top": scores})
     if as_json:
         typer.echo(json.dumps(records, ensure_ascii=False, indent=1))
         return
     for r in records:
-        span = f"  {r['start']:8.1f}–{r['end']:.1f} s" if "start" in r else ""
+        at = f"  {r['start']:8.1f}–{r['end']:.1f} s" if "start" in r else ""
         names = ", ".join(f"{s['name']} {s['score']:.2f}" for s in r["top"])
-        typer.echo(f"{r['file']}{span}  {names}{'  (calibrated)' if r['calibrated'] else ''}")
+        typer.echo(f"{r['file']}{at}  {names}{'  (calibrated)' if r['calibrated'] else ''}")
 
 
 @app.command()
