@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from clara.config import Registry
-from clara.errors import ClaraError
+from clara.errors import ClaraError, unknown
 
 
 def masked_mean(x_BNW: Tensor, mask_BN: Tensor) -> Tensor:
@@ -92,6 +92,9 @@ class IdentityHead(nn.Identity):
         super().__init__()
 
 
+ACTIVATIONS = {"relu": nn.ReLU, "gelu": nn.GELU}
+
+
 @dataclass(frozen=True)
 class MLPHeadConfig:
     """Linear, activation, linear: `hidden` defaults to D; `activation` is 'relu' or 'gelu'."""
@@ -106,7 +109,9 @@ class MLPHead(nn.Sequential):
 
     def __init__(self, config: MLPHeadConfig, width: int, embed_dim: int) -> None:
         hidden = config.hidden or embed_dim
-        act = {"relu": nn.ReLU, "gelu": nn.GELU}[config.activation]()
+        if config.activation not in ACTIVATIONS:
+            raise unknown("activation of the mlp head", config.activation, ACTIVATIONS)
+        act = ACTIVATIONS[config.activation]()
         super().__init__(nn.Linear(width, hidden), act, nn.Linear(hidden, embed_dim))
 
 

@@ -111,6 +111,8 @@ def test_heads(kind: str) -> None:
     assert HEADS.create(Spec(kind), width, 4)(torch.randn(3, width)).shape == (3, 4)
 
 
-def test_an_identity_head_cannot_change_the_width() -> None:
+def test_heads_refuse_another_width_and_an_unknown_activation() -> None:
     with pytest.raises(ClaraError, match="width is 6, embed_dim 4"):
         HEADS.create(Spec("identity"), 6, 4)
+    with pytest.raises(ClaraError, match="Did you mean 'gelu'"):
+        HEADS.create(Spec("mlp", {"activation": "gellu"}), 6, 4)
