@@ -10,37 +10,42 @@ import pytest
 from tiny import save_tiny
 
 from clara.apps import demo
-from clara.apps.synth import RATE, clips
+from clara.apps.synth import RATE, Clip, clips
 from clara.errors import ClaraError
 from clara.text.prompts import languages, task_labels
 from clara.zoo.catalog import CHECKPOINT_FOLDER
 
 
-def test_sounds_are_the_same_each_time_and_named_by_the_language_files() -> None:
-    for a, b in zip(clips(), clips(), strict=True):
+@pytest.fixture(scope="module")
+def made() -> list[Clip]:
+    """The demo's sounds."""
+    return clips()
+
+
+def test_sounds_are_the_same_each_time_and_named_by_the_language_files(made: list[Clip]) -> None:
+    for a, b in zip(made, clips(), strict=True):
         assert np.array_equal(a.wave, b.wave)
         assert a.wave.dtype == np.float32 and 2 * RATE <= len(a.wave) <= 6 * RATE
         assert np.isfinite(a.wave).all() and 0.5 < np.abs(a.wave).max() <= 0.61
         assert a.label in task_labels(a.task)
-    assert len({c.name for c in clips()}) == len(clips()) >= 10
-    assert {meant for _, meant in demo.QUERIES} <= {c.name for c in clips()}
+    assert len({c.name for c in made}) == len(made) >= 10
+    assert {meant for _, meant in demo.QUERIES} <= {c.name for c in made}
     assert set(demo.LANGUAGES) <= set(languages()) and len(demo.LANGUAGES) >= 5
 
 
-def test_demo_with_a_file(tmp_path: Path, wav: object, capsys: pytest.CaptureFixture[str]) -> None:
+def test_demo_with_a_file(made: list[Clip], tmp_path: Path, wav: object, capsys: pytest.CaptureFixture[str]) -> None:
     model = save_tiny(tmp_path / "tiny")
     picture = demo.run([str(wav(1.0, name="mine.wav"))], tmp_path / "out", f"dir:{model}")
     assert picture.stat().st_size > 20000
-    assert len(list((tmp_path / "out").glob("*.wav"))) == len(clips())
+    assert len(list((tmp_path / "out").glob("*.wav"))) == len(made)
     printed = capsys.readouterr().out
-    for clip in clips():
+    for clip in made:
         assert f"\n{clip.name} " in printed
     assert printed.count("\nmine.wav ") == len(demo.FILE_TASKS)
     marks = printed.count("✓ ") + printed.count("✗ ")
-    assert marks == len(clips()) * len(demo.LANGUAGES)  # a user's file is neither right nor wrong
+    assert marks == len(made) * len(demo.LANGUAGES)  # a user's file is neither right nor wrong
     right = sum(
-        int(part.split()[-1])
-        for part in printed.split(f"Named as meant, of {len(clips())}: ")[1].split(".")[0].split(",")
+        int(part.split()[-1]) for part in printed.split(f"Named as meant, of {len(made)}: ")[1].split(".")[0].split(",")
     )
     assert right == printed.count("✓ ")
 
@@ -63,9 +68,11 @@ def test_a_tone_is_where_it_belongs() -> None:
 
 
 @pytest.mark.skipif(not (CHECKPOINT_FOLDER / "clara-small.base").is_dir(), reason="no trained checkpoint here")
-def test_the_trained_checkpoint_hears_what_is_meant(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_the_trained_checkpoint_hears_what_is_meant(
+    made: list[Clip], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     demo.run([], tmp_path, "clara-small.base")
     printed = capsys.readouterr().out
-    assert f"clara-small.base: {len(clips())} sounds" in printed
+    assert f"clara-small.base: {len(made)} sounds" in printed
     right = int(re.search(r"Named as meant, of \d+: en (\d+)", printed)[1])
     assert right >= 4, "imitations, so not all of them; chance is below one"
