@@ -36,7 +36,13 @@ def shake(model: nn.Module) -> None:
                 module.running_var.copy_(level**2 * (torch.rand_like(module.running_var) + 0.5))
 
 
-def save_clap(folder: Path, fused: bool = False, full: bool = False) -> Path:
+PUBLISHED = {
+    "tiny": {},  # clap-htsat-unfused, clap-htsat-fused
+    "base": {"patch_embeds_hidden_size": 128, "depths": [2, 2, 12, 2], "hidden_size": 1024},  # larger_clap_*
+}
+
+
+def save_clap(folder: Path, fused: bool = False, full: str | None = None) -> Path:
     """A ClapModel folder as `save_pretrained` of model and processor write it; `full`: as large as the published."""
     from transformers import ClapConfig, ClapFeatureExtractor, ClapModel, ClapProcessor, RobertaTokenizer
 
@@ -44,7 +50,7 @@ def save_clap(folder: Path, fused: bool = False, full: bool = False) -> Path:
     audio = {"patch_embeds_hidden_size": 16, "depths": [2, 2], "num_attention_heads": [2, 4], "hidden_size": 32}
     words = {"hidden_size": 32, "num_hidden_layers": 2, "num_attention_heads": 2, "intermediate_size": 48}
     words |= {"max_position_embeddings": 82}
-    audio, words = ({}, {}) if full else (audio, words)
+    audio, words = (dict(PUBLISHED[full]), {}) if full else (audio, words)
     audio |= {"enable_fusion": fused, "fusion_type": "aff_2d" if fused else None}
     config = ClapConfig(
         text_config={"vocab_size": len(tokenizer), **words}, audio_config=audio, projection_dim=512 if full else 24

@@ -103,9 +103,9 @@ def test_a_files_weights_are_held_once(unfused: Path, monkeypatch: Any) -> None:
 
 
 @pytest.mark.peers
-@pytest.mark.parametrize("kind", ["unfused", "fused"])
-def test_transformers_at_full_size(kind: str, tmp_path: Path, monkeypatch: Any) -> None:
-    folder = save_clap(tmp_path / "clap", fused=kind == "fused", full=True)
+@pytest.mark.parametrize(("kind", "size"), [("unfused", "tiny"), ("fused", "tiny"), ("unfused", "base")])
+def test_transformers_at_full_size(kind: str, size: str, tmp_path: Path, monkeypatch: Any) -> None:
+    folder = save_clap(tmp_path / "clap", fused=kind == "fused", full=size)
     zoo = clara.load(f"dir:{folder}", device="cpu", long="fusion" if kind == "fused" else "windows")
     waves = [noise(s) for s in (10.0, 3.3, *([14.0] if kind == "fused" else []))]
     assert_same(zoo.embed_audio([(wave, RATE) for wave in waves]), transformers_audio(folder, waves, monkeypatch))
