@@ -182,6 +182,12 @@ def test_sections_are_renewed_removed_and_what_is_between_them_stays(sha256: str
     assert "## Languages" not in text and "## Few labelled" not in text and "## Speed" in text and "## Limits" in text
 
 
+def test_recipes_made_for_a_table_fill_it_alone(sha256: str, tmp_path: Path) -> None:
+    path = result_file(tmp_path / "r.json", sha256, recipe="multilingual.yaml")
+    assert cards.fill_card(NAME, [path], log=lambda line: None) == []
+    assert "| French (far) | fr | 0.500 |" in card_text(tmp_path)
+
+
 def test_a_trial_is_no_figure(sha256: str, tmp_path: Path) -> None:
     path = result_file(tmp_path / "r.json", sha256)
     data = json.loads(path.read_text())

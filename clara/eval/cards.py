@@ -17,7 +17,7 @@ from typing import Any
 import yaml
 
 from clara.errors import ClaraError, unknown
-from clara.eval.tables import MANY_LANGUAGES, NAMES, card_sections, judged_by, write_sections
+from clara.eval.tables import FIRST, MANY_LANGUAGES, NAMES, card_sections, judged_by, write_sections
 from clara.zoo import catalog
 from clara.zoo.factory import CARD, load_checkpoint
 
@@ -185,7 +185,7 @@ def _evaluation(place: str) -> tuple[str, ...]:
 def _main_figures(file: Path, every: bool) -> Iterator[str]:
     for result in read_result(file)["results"]:
         seen = result.get("contamination", {}).get("status") == "seen"
-        if not every and (seen or result["kind"] in IN_TABLES):
+        if not every and (seen or result["kind"] in IN_TABLES or file.stem in FIRST):
             continue
         for keys in main_places(result, result):
             yield "/".join((file.stem, result["name"], *keys))
