@@ -8,7 +8,6 @@ from __future__ import annotations
 import dataclasses
 import json
 import shutil
-import tarfile
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -18,7 +17,7 @@ from tqdm import tqdm
 from clara.data.manifest import TEXTS, Row, read_manifest, write_manifest
 from clara.data.parallel import run_jobs
 from clara.data.samples import read_index, read_shard, sha256_of
-from clara.data.shards import add_member
+from clara.data.tars import groups, writer
 from clara.errors import ClaraError
 
 Addition = Mapping[str, Any]
@@ -89,15 +88,12 @@ def _added(row: Row, addition: Addition) -> Row:
 def _copy_shard(path: Path, out: Path, additions: Mapping[str, Addition]) -> None:
     out.parent.mkdir(parents=True, exist_ok=True)
     part = out.with_name(out.name + ".tmp")
-    with tarfile.open(path, "r:") as old, tarfile.open(part, "w", format=tarfile.USTAR_FORMAT) as new:
-        for member in old:
-            if not member.isfile():
-                continue
-            data = old.extractfile(member).read()
-            stem, _, suffix = member.name.rpartition(".")
-            if suffix == "json" and (addition := additions.get(f"{path}::{stem}")):
-                data = json.dumps(_added_meta(json.loads(data), addition), ensure_ascii=False).encode()
-            add_member(new, member.name, data)
+    with writer(part) as new:
+        for group in groups(path):
+            if addition := additions.get(f"{path}::{group['__key__']}"):
+                meta = _added_meta(json.loads(group["json"]), addition)
+                group["json"] = json.dumps(meta, ensure_ascii=False).encode()
+            new.write({k: v for k, v in group.items() if k != "__url__"})
     part.replace(out)
 
 

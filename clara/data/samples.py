@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import tarfile
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,6 +17,7 @@ from tqdm import tqdm
 
 from clara.audio.waveform import EXTENSIONS, info, stream
 from clara.data.manifest import TEXTS, Row, row_from_dict
+from clara.data.tars import groups
 from clara.errors import ClaraError
 
 # Keys of `original_data` under which the published scripts keep what a Row names; the first that is there counts.
@@ -37,7 +37,6 @@ GENDERS = {"man": "male", "woman": "female", "m": "male", "f": "female", "male":
 SPLITS = ("train", "valid", "validation", "val", "test", "unbalanced_train", "balanced_train", "eval")
 AUDIO = tuple(e[1:] for e in EXTENSIONS)
 BLOCK = 30.0  # seconds decoded at a time
-END_OF_TAR = bytes(1024)
 
 
 @dataclass(frozen=True)
@@ -171,39 +170,8 @@ def _number(value: Any) -> float | None:
 
 def read_shard(path: str | Path) -> Iterator[Sample]:
     """The samples of one tar, in order. ClaraError at the first thing that `verify_shards` would report, naming it."""
-    for key, members in _groups(Path(path)):
-        suffixes = dict(members)
-        if len(suffixes) != len(members):
-            raise ClaraError(f"{path} sample {key!r}: the key occurs twice.")
-        yield sample_from_wds({"__key__": key, "__url__": str(path), **suffixes})
-
-
-def _groups(path: Path) -> Iterator[tuple[str, list[tuple[str, bytes]]]]:
-    """(key, [(suffix, bytes)]) of neighbouring members with one key. ClaraError for a tar that breaks off."""
-    if not path.is_file():
-        raise ClaraError(f"No such shard: {path}.")
-    key, members = None, []
-    try:
-        with tarfile.open(path, "r:") as tar:
-            for member in tar:
-                if not member.isfile():
-                    continue
-                folder, _, name = member.name.rpartition("/")
-                stem, _, suffix = name.partition(".")
-                now = f"{folder}/{stem}" if folder else stem
-                if members and (now != key or suffix.lower() in dict(members)):
-                    yield key, members
-                    members = []
-                key = now
-                members.append((suffix.lower(), tar.extractfile(member).read()))
-        with path.open("rb") as file:
-            file.seek(max(0, path.stat().st_size - len(END_OF_TAR)))
-            if file.read() != END_OF_TAR:
-                raise tarfile.ReadError("no end-of-archive mark")
-    except (tarfile.TarError, OSError) as e:
-        raise ClaraError(f"{path} is truncated or no tar ({e}). Write or copy it again.") from e
-    if members:
-        yield key, members
+    for sample in groups(Path(path)):
+        yield sample_from_wds(sample)
 
 
 def verify_shards(folder: str | Path) -> list[Problem]:
@@ -240,12 +208,13 @@ def _against_index(path: Path, name: str, entry: Mapping[str, Any] | None) -> li
 def _verify_tar(path: Path, name: str, seen: dict[str, str]) -> list[Problem]:
     problems = []
     try:
-        for key, members in _groups(path):
+        for group in groups(path):
+            key = group["__key__"]
             if key in seen:
                 problems.append(Problem(name, key, f"the key occurs twice, first in {seen[key]}"))
             seen.setdefault(key, name)
             try:
-                sample = sample_from_wds({"__key__": key, **dict(members)})
+                sample = sample_from_wds({k: v for k, v in group.items() if k != "__url__"})
                 _decode(sample)
             except ClaraError as e:
                 problems.append(Problem(name, key, str(e)))

@@ -27,6 +27,7 @@ from clara.audio.waveform import info, stream
 from clara.data.manifest import TEXTS, Row, row_to_dict, split_audio
 from clara.data.parallel import run_jobs
 from clara.data.samples import Problem, Sample, read_index, read_shard, sample_from_wds, sha256_of, verify_shards
+from clara.data.tars import writer
 from clara.errors import ClaraError, unknown
 
 FORMATS = {"flac": ("FLAC", "PCM_16"), "wav": ("WAV", "PCM_16"), "opus": ("OGG", "OPUS"), "ogg": ("OGG", "VORBIS")}
@@ -174,15 +175,14 @@ def _refuse_leftovers(out: Path, entries: Mapping[str, Any], current: set[str]) 
 def _write_shard(job: _Job) -> dict[str, Any]:
     part, path = job.out / f"{job.name}.tmp", job.out / job.name
     count, seconds, skipped = 0, 0.0, []
-    with tarfile.open(part, "w", format=tarfile.USTAR_FORMAT) as tar:
+    with writer(part) as tar:
         for i, row in enumerate(job.rows):
             kept = 0
             try:
                 for start, data, length in _clips(row, job.config):
                     key = f"{path.stem}-{i:06d}" + (f"-{kept:04d}" if job.config.max_seconds else "")
                     meta = json.dumps(meta_from_row(row, length, start), ensure_ascii=False).encode()
-                    add_member(tar, f"{key}.{job.config.format}", data)
-                    add_member(tar, f"{key}.json", meta)
+                    tar.write({"__key__": key, job.config.format: data, "json": meta})
                     kept, count, seconds = kept + 1, count + 1, seconds + length
             except ClaraError as e:
                 if job.config.on_error == "raise":
@@ -201,14 +201,6 @@ def _write_shard(job: _Job) -> dict[str, Any]:
         "license": sorted({r.license or "not stated" for r in job.rows}),
         "skipped": skipped,
     }
-
-
-def add_member(tar: tarfile.TarFile, name: str, data: bytes) -> None:
-    """Append one file."""
-    # webdataset's format is plain tar; its own writer would have every worker wait for torch to be imported
-    member = tarfile.TarInfo(name)  # owner, time and mode are constants
-    member.size = len(data)
-    tar.addfile(member, io.BytesIO(data))
 
 
 def meta_from_row(row: Row, seconds: float, start: float = 0.0) -> dict[str, Any]:

@@ -9,7 +9,6 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-import tarfile
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import lru_cache
@@ -25,7 +24,8 @@ from clara.data.captioner import CocaConfig, caption, load_coca
 from clara.data.manifest import Row
 from clara.data.parallel import run_jobs
 from clara.data.samples import read_index, sha256_of
-from clara.data.shards import ShardConfig, add_member, encode, meta_from_row, write_index
+from clara.data.shards import ShardConfig, encode, meta_from_row, write_index
+from clara.data.tars import writer
 from clara.errors import ClaraError, require
 
 if TYPE_CHECKING:
@@ -129,7 +129,7 @@ def _write_or_skip(job: _Job) -> dict[str, Any]:
         return _write_video(job)
     except ClaraError as e:
         part = job.out / f"{job.name}.tmp"
-        with tarfile.open(part, "w", format=tarfile.USTAR_FORMAT):
+        with writer(part):
             pass
         return _entry(job, part, 0, 0.0, [{"audio": job.path.name, "kept": 0, "why": str(e)}])
 
@@ -141,7 +141,7 @@ def _write_video(job: _Job) -> dict[str, Any]:
     pictures = frames_at(job.path, [t for ts in times for t in ts])
     lines = caption(_coca(c.coca), pictures, c.coca)
     count, seconds = 0, 0.0
-    with tarfile.open(part, "w", format=tarfile.USTAR_FORMAT) as tar:
+    with writer(part) as tar:
         for i, (scene, wave) in enumerate(zip(spans, sounds(job.path, spans, c.audio.sample_rate), strict=True)):
             if not len(wave):
                 continue  # the sound ends before the picture does
@@ -151,8 +151,7 @@ def _write_video(job: _Job) -> dict[str, Any]:
             row = Row(job.name, c.corpus, c.split, visual_captions=said, task="caption", license=c.license)
             meta = meta_from_row(replace(row, original=original), length, scene.start)
             key = f"{Path(job.name).stem}-{i:04d}"
-            add_member(tar, f"{key}.{c.audio.format}", data)
-            add_member(tar, f"{key}.json", json.dumps(meta, ensure_ascii=False).encode())
+            tar.write({"__key__": key, c.audio.format: data, "json": json.dumps(meta, ensure_ascii=False).encode()})
             count, seconds = count + 1, seconds + length
     return _entry(job, part, count, seconds, [])
 
