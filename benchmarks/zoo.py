@@ -26,9 +26,10 @@ import soundfile as sf
 import torch
 import typer
 from torch import Tensor
-from torch.nn.functional import cosine_similarity, normalize
+from torch.nn.functional import cosine_similarity, gelu, normalize
 
 import clara
+from clara.layers import dense
 from clara.text.prompts import load_language
 
 RATE, SECONDS, LABELS, PADDED = 48000, 10, 50, 77
@@ -118,6 +119,7 @@ def compare(calls: dict[str, Callable[[], Tensor]], exact: dict[str, str], round
 def embedding(folder: Path, clips: int, rounds: int, clock: str) -> None:
     """Arrays and files to vectors, float32 and bf16."""
     zoo, peer = clara.load(f"dir:{folder}", device="cpu"), Peer(folder)
+    half = clara.load(f"dir:{folder}", device="cpu", precision="bfloat16")
     rng = np.random.default_rng(0)
     waves = [np.round(rng.uniform(-3000, 3000, RATE * SECONDS)).astype(np.float32) / 32768 for _ in range(clips)]
     paths = [folder / f"{i}.flac" for i in range(clips)]
@@ -127,8 +129,8 @@ def embedding(folder: Path, clips: int, rounds: int, clock: str) -> None:
     calls = {
         "array, transformers": lambda: peer.audio(waves),
         "array, clara": lambda: zoo.embed_audio(own),
-        "array, clara bf16": bf16(lambda: zoo.embed_audio(own)),
-        "array, transformers bf16": bf16(lambda: peer.audio(waves)),
+        "array, clara bfloat16": lambda: half.embed_audio(own),
+        "array, transformers bf16 autocast": bf16(lambda: peer.audio(waves)),
         "FLAC file, transformers": lambda: peer.files(paths),
         "FLAC file, clara": lambda: zoo.embed_audio(paths),
     }
@@ -139,11 +141,12 @@ def embedding(folder: Path, clips: int, rounds: int, clock: str) -> None:
 def labels(folder: Path, texts: list[str], rounds: int, clock: str) -> None:
     """Fifty labels to vectors. laion_clap pads every text to 77 tokens; transformers does what it is told."""
     zoo, peer = clara.load(f"dir:{folder}", device="cpu"), Peer(folder)
+    half = clara.load(f"dir:{folder}", device="cpu", precision="bfloat16")
     calls = {
         "50 labels, transformers padded to 77": lambda: peer.text(texts, padding="max_length", max_length=PADDED),
         "50 labels, transformers padded to the longest": lambda: peer.text(texts, padding=True),
         "50 labels, clara": lambda: zoo.embed_text(texts),
-        "50 labels, clara bf16": bf16(lambda: zoo.embed_text(texts)),
+        "50 labels, clara bfloat16": lambda: half.embed_text(texts),
     }
     exact = {name: next(iter(calls)) for name in list(calls)[1:]}
     compare(calls, exact, rounds, clock, len(texts))
@@ -205,60 +208,105 @@ def laion(folder: Path, clips: int, rounds: int, clock: str, texts: list[str]) -
         compare(both, {"10 labels, clara": "10 labels, laion_clap"}, rounds, clock, len(few))
 
 
-CLARA = "import clara; zoo = clara.load('dir:{folder}', device='cpu')"
+CLARA = "import clara; zoo = clara.load('{name}', device='cpu')"
 THEIRS = (
     "from transformers import ClapModel, ClapProcessor; model = ClapModel.from_pretrained('{folder}').eval(); "
     "processor = ClapProcessor.from_pretrained('{folder}')"
 )
-HOUR = {
-    "clara": CLARA + "; zoo.embed_audio('{file}', batch_size=4)",
-    "transformers, whole file read, ten random seconds of it": THEIRS + "; import soundfile, torch; "
-    "wave, _ = soundfile.read('{file}', dtype='float32'); "
+WHOLE = (
+    "; import soundfile, torch; wave, _ = soundfile.read('{file}', dtype='float32'); "
     "features = processor.feature_extractor([wave], sampling_rate=48000, return_tensors='pt'); "
-    "torch.inference_mode().__enter__(); model.get_audio_features(**features)",
-}
-PEAK = (
-    "import resource, torch; torch.set_num_threads({threads}); {code}; "
-    "print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss)"
+    "torch.inference_mode().__enter__(); model.get_audio_features(**features)"
 )
+SMALL = "clara-small.base"
 
 
-def child(code: str, clock: str) -> tuple[str, float]:
-    """What a fresh Python prints last, and the seconds it took: wall, or its own CPU's."""
+def child(code: str) -> tuple[float, float, float]:
+    """A fresh Python that runs `code`: peak resident memory in GiB, wall seconds, its own CPU's seconds."""
+    code += "; import resource; print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss)"
     before, start = resource.getrusage(resource.RUSAGE_CHILDREN), time.perf_counter()
     run = subprocess.run([sys.executable, "-W", "ignore", "-c", code], capture_output=True, text=True, check=True)
     after, wall = resource.getrusage(resource.RUSAGE_CHILDREN), time.perf_counter() - start
     cpu = after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
-    return run.stdout.strip().rsplit("\n", 1)[-1], wall if clock == "wall" else cpu
+    return int(run.stdout.strip().rsplit("\n", 1)[-1]) / 2**20, wall, cpu
 
 
-def memory(folder: Path, minutes: int, threads: int, clock: str) -> None:
-    """Peak resident memory of embedding one long file; that of loading alone beside it."""
-    file, rng = folder / "long.flac", np.random.default_rng(0)
-    minute = rng.uniform(-0.01, 0.01, 60 * RATE).astype(np.float32)
-    with sf.SoundFile(file, "w", RATE, 1) as out:
+def long_file(file: Path, minutes: int, rate: int) -> Path:
+    """`minutes` of noise; FLAC or WAV by its name."""
+    minute = np.random.default_rng(0).uniform(-0.01, 0.01, 60 * rate).astype(np.float32)
+    with sf.SoundFile(file, "w", rate, 1) as out:
         for _ in range(minutes):
             out.write(minute)
-    cases = {"load, clara": CLARA, "load, transformers": THEIRS, **{f"{minutes} min, {k}": v for k, v in HOUR.items()}}
-    for name, code in cases.items():
-        peak, seconds = child(PEAK.format(threads=threads, code=code.format(folder=folder, file=file)), clock)
-        row = {"what": f"peak memory, {name}", "GiB": round(int(peak) / 2**20, 2), "s": round(seconds, 1)}
-        print(json.dumps(row), flush=True)
+    return file
 
 
-def cold(folder: Path, rounds: int, clock: str) -> None:
-    """Seconds from the start of Python: the list of checkpoints, and import and load."""
+def memory(folder: Path, minutes: int, threads: int) -> None:
+    """Peak resident memory of loading, and of embedding a FLAC of `minutes` and a WAV three times as long."""
+    flac, wave = (long_file(folder / f"long.{kind}", n, RATE) for kind, n in (("flac", minutes), ("wav", 3 * minutes)))
+    ours, small = CLARA.format(name=f"dir:{folder}"), CLARA.format(name=SMALL)
+    theirs = THEIRS.format(folder=folder)
     cases = {
-        "list of checkpoints, clara": "import clara; clara.list_pretrained()",
+        "load, transformers": theirs,
+        "load, clara": ours,
+        f"load, {SMALL}": small,
+        f"{minutes} min FLAC, transformers, read whole, ten random seconds of it": theirs + WHOLE.format(file=flac),
+        f"{minutes} min FLAC, clara": ours + f"; zoo.embed_audio('{flac}')",
+        f"{minutes} min FLAC, {SMALL}": small + f"; zoo.embed_audio('{flac}')",
+        f"{3 * minutes} min WAV, {SMALL}": small + f"; zoo.embed_audio('{wave}')",
+    }
+    for name, code in cases.items():
+        peak, _, cpu = child(f"import torch; torch.set_num_threads({threads}); {code}")
+        print(json.dumps({"what": f"peak memory, {name}", "GiB": round(peak, 2), "cpu_s": round(cpu, 1)}), flush=True)
+
+
+def cold(folder: Path, rounds: int) -> None:
+    """Seconds from the start of Python, of the wall and of its own CPU: median of rounds, which alternate."""
+    cases = {
+        "import clara": "import clara",
+        "import clara; clara.list_models()": "import clara; clara.list_models()",
+        f"import and load, {SMALL}": CLARA.format(name=SMALL),
+        "import and load, clara": CLARA.format(name=f"dir:{folder}"),
         "import and load, transformers": THEIRS.format(folder=folder),
-        "import and load, clara": CLARA.format(folder=folder),
     }
     for code in cases.values():
-        child(code, clock)  # the first fills the disk's cache
-    times = {name: [child(code, clock)[1] for _ in range(rounds)] for name, code in cases.items()}
-    for name, values in times.items():
-        spread = [round(min(values), 2), round(max(values), 2)]
-        print(json.dumps({"what": name, "s": round(statistics.median(values), 2), "spread": spread}), flush=True)
+        child(code)  # the first fills the disk's cache
+    found: dict[str, list[tuple[float, float, float]]] = {name: [] for name in cases}
+    for _ in range(rounds):
+        for name, code in cases.items():
+            found[name].append(child(code))
+    for name, runs in found.items():
+        _, walls, cpus = zip(*runs)
+        row = {"what": name, "wall_s": round(statistics.median(walls), 2), "cpu_s": round(statistics.median(cpus), 2)}
+        print(json.dumps(row | {"cpu_spread": [round(min(cpus), 2), round(max(cpus), 2)]}), flush=True)
+
+
+SHAPES = ((4096, 96, 384, "gelu"), (4096, 384, 96, "none"), (256, 384, 1152, "none"), (256, 384, 1536, "gelu"))
+SHAPES += ((64, 768, 3072, "gelu"), (64, 3072, 768, "none"))  # tokens a clip, in, out, activation: of HTSAT-tiny
+
+
+def products(rounds: int, clock: str) -> None:
+    """GFLOP/s of the tower's matrix products for four clips: torch's linear and GELU, and `clara.layers.dense`."""
+    for kind in (torch.float32, torch.bfloat16):
+        for tokens, wide, out, activation in SHAPES:
+            layer, x = torch.nn.Linear(wide, out).to(kind), torch.randn(4 * tokens, wide).to(kind)
+
+            def usual(layer: Any = layer, x: Tensor = x, activation: str = activation) -> Tensor:
+                return gelu(layer(x)) if activation == "gelu" else layer(x)
+
+            def ours(layer: Any = layer, x: Tensor = x, activation: str = activation) -> Tensor:
+                return dense(layer, x, activation)
+
+            rates = {}
+            for name, call in (("usual", usual), ("dense", ours)):
+                seconds = []
+                with torch.inference_mode():
+                    for _ in range(rounds + 1):
+                        start = CLOCKS[clock]()
+                        call()
+                        seconds.append(CLOCKS[clock]() - start)
+                rates[name] = round(8 * tokens * wide * out / min(seconds) / 1e9, 1)
+            what = f"{str(kind).removeprefix('torch.')}, {4 * tokens} × {wide} × {out}, {activation}"
+            print(json.dumps({"what": what, "gflop_s": rates}, ensure_ascii=False), flush=True)
 
 
 def profile(folder: Path, rounds: int, clock: str) -> None:
@@ -267,16 +315,17 @@ def profile(folder: Path, rounds: int, clock: str) -> None:
     from torch.profiler import ProfilerActivity, profile
     from torch.utils.flop_counter import FlopCounterMode
 
-    zoo = clara.load(f"dir:{folder}", device="cpu")
-    x_BNF, mask_BN = zoo.model.front_end(torch.rand(2, RATE * SECONDS) - 0.5, torch.tensor([RATE * SECONDS] * 2))
-    for name, kind in (("float32", torch.float32), ("bf16", torch.bfloat16)):
+    wave_BT, len_B = torch.rand(2, RATE * SECONDS) - 0.5, torch.tensor([RATE * SECONDS] * 2)
+    for name, kind in (("float32", torch.float32), ("bfloat16", torch.bfloat16)):
         a, flops = torch.rand(1024, 1024).to(kind), FlopCounterMode(display=False)
+        model = clara.load(f"dir:{folder}", device="cpu", precision=name).model
+        x_BNF, mask_BN = model.front_end(wave_BT, len_B)
 
-        def tower(kind: torch.dtype = kind) -> Tensor:
-            with torch.inference_mode(), torch.autocast("cpu", kind, enabled=kind is torch.bfloat16):
-                return zoo.model.audio(x_BNF, mask_BN)
+        def tower(audio: Any = model.audio, given: Any = (x_BNF, mask_BN), kind: torch.dtype = kind) -> Tensor:
+            with torch.autocast("cpu", kind, enabled=kind is torch.bfloat16):
+                return audio(*given)
 
-        with flops:
+        with flops, torch.enable_grad():  # counted without oneDNN's products, of which the counter knows nothing
             tower()
         rates = {}
         for what, call, work in (
@@ -286,13 +335,14 @@ def profile(folder: Path, rounds: int, clock: str) -> None:
             seconds = []
             for _ in range(3 * rounds):
                 start = CLOCKS[clock]()
-                call()
+                with torch.inference_mode():
+                    call()
                 seconds.append(CLOCKS[clock]() - start)
             rates[what] = round(work / min(seconds) / 1e9, 1)
         row = {"what": f"audio tower, {name}", "gflop_a_clip": round(flops.get_total_flops() / 2e9, 1)}
         row |= {"gflop_s": rates["tower"], "gflop_s_of_one_product": rates["product"]}
         print(json.dumps(row | {"of_what_is_possible": round(rates["tower"] / rates["product"], 2)}), flush=True)
-        with profile(activities=[ProfilerActivity.CPU]) as found:
+        with torch.inference_mode(), profile(activities=[ProfilerActivity.CPU]) as found:
             tower()
         events = sorted(found.key_averages(), key=lambda e: -e.self_cpu_time_total)[:8]
         total = sum(e.self_cpu_time_total for e in found.key_averages())
@@ -307,8 +357,9 @@ def main(
     rounds: Annotated[int, typer.Option()] = 5,
     clock: Annotated[str, typer.Option(help="wall or cpu.")] = "wall",
     minutes: Annotated[int, typer.Option(help="Length of the long file.")] = 60,
+    keep: Annotated[Path | None, typer.Option(help="Folder of the checkpoint: made, or taken as it is.")] = None,
     parts: Annotated[
-        str, typer.Option(help="Which measurements; also laion, where laion_clap is installed.")
+        str, typer.Option(help="Which measurements; also products, and laion where laion_clap is installed.")
     ] = "embed,profile,labels,cold,memory",
 ) -> None:
     """Measure and print."""
@@ -319,15 +370,18 @@ def main(
         json.dumps({"size": size, "threads": threads, "clock": clock, "torch": torch.__version__, "labels": len(texts)})
     )
     with tempfile.TemporaryDirectory(prefix="zoo") as temporary:
-        folder = Path(temporary)
-        save_peer(folder, size, texts)
+        folder = keep or Path(temporary)
+        if parts != "products" and not (folder / "model.safetensors").is_file():
+            folder.mkdir(parents=True, exist_ok=True)
+            save_peer(folder, size, texts)
         measure: dict[str, Callable[[], None]] = {
             "embed": lambda: embedding(folder, clips, rounds, clock),
+            "products": lambda: products(rounds, clock),
             "profile": lambda: profile(folder, rounds, clock),
             "labels": lambda: labels(folder, texts, rounds, clock),
             "laion": lambda: laion(folder, clips, rounds, clock, texts),
-            "cold": lambda: cold(folder, rounds, clock),
-            "memory": lambda: memory(folder, minutes, threads, clock),
+            "cold": lambda: cold(folder, rounds),
+            "memory": lambda: memory(folder, minutes, threads),
         }
         for part in parts.split(","):
             measure[part]()
