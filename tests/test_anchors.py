@@ -109,3 +109,15 @@ def test_anchors_start_where_the_words_are_or_where_anchors_were(shard: str, tmp
     run(again)
     then = create_model(f"dir:{tmp_path / 'b' / 'checkpoint'}")
     assert torch.nn.functional.cosine_similarity(now.text.vectors.weight, then.text.vectors.weight).min() > 0.99
+
+
+def test_fixed_anchors_stay_where_they_were(shard: str, tmp_path: Path) -> None:
+    run(config(shard, tmp_path / "a", steps=1))
+    start = create_model(f"dir:{tmp_path / 'a' / 'checkpoint'}").state_dict()
+    fixed = config(shard, tmp_path / "b", steps=3, model=None, init=f"dir:{tmp_path / 'a' / 'checkpoint'}")
+    fixed = dataclasses.replace(fixed, anchors=AnchorStage(least_clips=8, fixed=True))
+    end = create_model(f"dir:{run(fixed)}").state_dict()
+    assert torch.equal(start["text.vectors.weight"], end["text.vectors.weight"])
+    assert not torch.equal(start["audio_head.weight"], end["audio_head.weight"])
+    with pytest.raises(ClaraError, match="no anchors to keep"):
+        run(dataclasses.replace(fixed, model="test-conv", init=None, out=str(tmp_path / "c")))
