@@ -15,10 +15,11 @@ from torch.nn.functional import normalize
 
 import clara
 from clara.errors import ClaraError
-from clara.text.captions import CaptionConfig, Captioner
+from clara.text.captions import CaptionConfig, Captioner, verbalize
+from clara.text.prompts import load_language
 from clara.train.align import AlignConfig, Aligner, align, encode, loss_of
 from clara.train.anchors import Goals
-from clara.train.texts import Names, NamesConfig, Pair, draw, facts_of_task
+from clara.train.texts import LooseConfig, Names, NamesConfig, Pair, Sayer, draw, facts_of_task
 from clara.zoo.factory import create_model, get_tokenizer
 
 RECIPE = {
@@ -29,7 +30,14 @@ FACTS = ["emotion/anger", "emotion/calm", "sound/dog", "sound/rain", "word/zh:ä½
 
 
 def drawn(counts: dict[str, int], pairs: int = 0, seed: int = 0, known: dict | None = None, names: Names | None = None):
-    return draw(counts, pairs, Captioner(CaptionConfig(), {}), np.random.default_rng(seed), known or {}, names)
+    return draw(
+        counts,
+        pairs,
+        Sayer(Captioner(CaptionConfig(), {}), LooseConfig()),
+        np.random.default_rng(seed),
+        known or {},
+        names,
+    )
 
 
 def test_batches_are_seeded() -> None:
@@ -108,6 +116,21 @@ def test_few_facts_are_said_several_times_and_are_no_negatives_of_each_other() -
     scale = torch.tensor(200.0)
     counts = torch.tensor([sum(q.facts == p.facts for q in pairs) for p in pairs]).float()
     assert loss_of(same_UD, same_UD, pairs, {}, scale) == pytest.approx(2 * float(counts.log().mean()), abs=1e-3)
+
+
+def test_loose_texts_hold_the_word_among_words_of_the_language() -> None:
+    loose = LooseConfig(share=1.0, tasks=("emotion",), most=3, fillers={"en": ("zork",)})
+    sayer, rng = Sayer(Captioner(CaptionConfig(languages=("en",)), {}), loose), np.random.default_rng(0)
+    anger = [sayer.say(frozenset({("emotion", "anger")}), rng)[0] for _ in range(300)]
+    names = [n for form in load_language("en").terms["emotion"]["anger"].forms.values() for n in form]
+    assert all(any(n in text for n in names) for text in anger) and set(names) <= set(anger)
+    assert any("zork" in text for text in anger) and not any("{" in text for text in anger)
+    assert max(len(text.split()) for text in anger) <= 5
+    assert sayer.say(frozenset({("sound", "dog")}), rng)[0] in {
+        verbalize(("sound", "dog"), "en", np.random.default_rng(i)) for i in range(99)
+    }
+    with pytest.raises(ClaraError, match=r"loose\.fillers"):
+        Sayer(sayer.captioner, LooseConfig(fillers={"xx": ("a",)}))
 
 
 def test_a_word_is_another_fact_in_every_language() -> None:

@@ -37,7 +37,7 @@ from clara.train.optim import (
     optimizer_tensors,
     set_learning_rate,
 )
-from clara.train.texts import Names, NamesConfig, Pair, draw
+from clara.train.texts import LooseConfig, Names, NamesConfig, Pair, Sayer, draw
 from clara.zoo.factory import create_model, get_tokenizer, load_strictly, save_checkpoint
 
 GROUPS = 6  # of texts of like length a batch: a batch's longest text is three times its mean
@@ -47,7 +47,8 @@ GROUPS = 6  # of texts of like length a batch: a batch's longest text is three t
 class AlignConfig:
     """`counts`: so many facts of each task a batch, several times over where the task has fewer; `pairs`: so many pairs
     of sounds, said in one sentence. Every fact is said twice, in languages drawn by `captions`. `weights`: of each
-    task's own loss, 1 where not named; `names`: more translations; `init`: a checkpoint whose text side to go on from.
+    task's own loss, 1 where not named; `names`: more translations; `loose`: phrasings that no
+    template has; `init`: a checkpoint whose text side to go on from.
 
     `anchors`: a checkpoint trained against anchors, whose audio side the result gets: what is said of a fact is drawn
     to its anchor with weight `pull`, except in `far_languages`: there to where its twin in another language stands.
@@ -69,6 +70,7 @@ class AlignConfig:
     pull: float = 1.0
     far_languages: tuple[str, ...] = ()
     captions: CaptionConfig = CaptionConfig()
+    loose: LooseConfig = LooseConfig()
     optim: OptimConfig = OptimConfig()
     ema: float | None = 0.998
     seed: int = 0
@@ -122,7 +124,7 @@ class Aligner:
         self.config, self.out, self.done = config, Path(config.out), 0
         self.model, self.tokenizer, self.goals = _start(config)
         self.names = Names(config.names) if config.names else None
-        self.captioner = Captioner(config.captions, {})
+        self.sayer = Sayer(Captioner(config.captions, {}), config.loose)
         self.known = self.goals.by_task() if self.goals else {}
         self.side = nn.ModuleDict({"text": self.model.text, "text_head": self.model.text_head})
         if self.goals is None:
@@ -173,7 +175,7 @@ class Aligner:
         lr = learning_rate(self.done, c.steps, c.optim)
         set_learning_rate(self.optimizer, lr)
         rng = np.random.default_rng([c.seed, self.done])
-        pairs = draw(c.counts, c.pairs, self.captioner, rng, self.known, self.names)
+        pairs = draw(c.counts, c.pairs, self.sayer, rng, self.known, self.names)
         text_UD = encode(model, self.tokenizer, [p.one for p in pairs] + [p.two for p in pairs])
         loss = loss_of(*text_UD.split(len(pairs)), pairs, c.weights, model.scale)
         if self.goals:

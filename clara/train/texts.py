@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
@@ -71,10 +72,55 @@ class Names:
         return out
 
 
+@dataclass(frozen=True)
+class LooseConfig:
+    """Facts of `tasks` are said loosely with probability `share`: their word alone, or somewhere among up to `most`
+    words of the language's own templates, of any task, and of `fillers`, so that a phrasing that no template has is
+    read by the word that matters."""
+
+    share: float = 0.0
+    tasks: tuple[str, ...] = ("emotion", "sound", "instrument", "language", "speaker", "arousal")
+    most: int = 6
+    fillers: dict[str, tuple[str, ...]] = field(default_factory=dict)
+
+
+class Sayer:
+    """Facts -> text, in a language that `captioner` draws."""
+
+    def __init__(self, captioner: Captioner, loose: LooseConfig) -> None:
+        self.captioner, self.loose = captioner, loose
+        if unknown_codes := set(loose.fillers) - set(languages()):
+            raise unknown("language in loose.fillers", min(unknown_codes), languages())
+        self.words = {code: (*_template_words(code), *loose.fillers.get(code, ())) for code in captioner.languages}
+
+    def say(self, facts: frozenset[Fact], rng: np.random.Generator) -> tuple[str, str]:
+        """(text, language code)."""
+        language = self.captioner.language(rng)
+        if len(facts) > 1:
+            return join(facts, language, rng), language
+        fact = next(iter(facts))
+        if fact[0] in self.loose.tasks and rng.random() < self.loose.share:
+            return self._loosely(fact, language, rng), language
+        return verbalize(fact, language, rng), language
+
+    def _loosely(self, fact: Fact, language: str, rng: np.random.Generator) -> str:
+        term, words = load_language(language).terms[fact[0]][fact[1]], self.words[language]
+        names = [name for form in (term.forms.values() or [term.names]) for name in form]
+        around = [words[i] for i in rng.integers(len(words), size=rng.integers(self.loose.most + 1))]
+        around.insert(int(rng.integers(len(around) + 1)), names[rng.integers(len(names))])
+        return " ".join(around)
+
+
+def _template_words(language: str) -> list[str]:
+    """Every word of the language's templates but the slots, as often as it stands there."""
+    lines = [line for lines in load_language(language).templates.values() for line in lines]
+    return [w for line in lines for w in re.sub(r"\{\w*\}", " ", line).split() if any(c.isalpha() for c in w)]
+
+
 def draw(
     counts: Mapping[str, int],
     pairs: int,
-    captioner: Captioner,
+    sayer: Sayer,
     rng: np.random.Generator,
     known: Mapping[str, list[Fact]],
     names: Names | None = None,
@@ -84,7 +130,7 @@ def draw(
     Args:
         counts: how many facts of each task, several times over where the task has fewer.
         pairs: how many pairs of sounds, said in one sentence.
-        captioner: draws the languages.
+        sayer: puts facts into words.
         rng: the batch's own.
         known: the facts with anchors, by task; of words, which are their own translations, only these are drawn.
         names: more translations.
@@ -99,11 +145,6 @@ def draw(
     two = {frozenset({sounds[i], sounds[j]}) for i, j in rng.integers(len(sounds), size=(pairs, 2)) if i != j}
     chosen += sorted(two, key=sorted)
 
-    def say(facts: frozenset[Fact]) -> tuple[str, str]:
-        language = captioner.language(rng)
-        text = join(facts, language, rng) if len(facts) > 1 else verbalize(next(iter(facts)), language, rng)
-        return text, language
-
-    said = [(say(f), say(f), f) for f in chosen]
+    said = [(sayer.say(f, rng), sayer.say(f, rng), f) for f in chosen]
     out = [Pair(one, two, min(f)[0], f, (a, b)) for (one, a), (two, b), f in said]
     return sorted(out + (names.draw(rng) if names else []), key=lambda pair: pair.task)
