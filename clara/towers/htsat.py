@@ -13,10 +13,10 @@ from dataclasses import dataclass
 import torch
 from timm.layers import DropPath
 from torch import Tensor, nn
-from torch.nn.functional import gelu, pad, scaled_dot_product_attention
+from torch.nn.functional import pad, scaled_dot_product_attention
 
 from clara.errors import ClaraError
-from clara.layers import masked_mean
+from clara.layers import dense, masked_mean
 from clara.towers.base import AUDIO_TOWERS, AudioTower, fit_window
 from clara.towers.remap import Drop, Rename
 
@@ -47,6 +47,7 @@ class HTSATConfig:
 
 
 CHUNKS = 3  # excerpts of a long clip beside the whole of it
+AT_ONCE_ON_CPU = 4  # clips: of more, what a block works on does not stay in the cache
 
 
 def window_order(side: int, window: int, shift: int = 0) -> Tensor:
@@ -106,10 +107,10 @@ class Attention(nn.Module):
 
     def forward(self, x_BSC: Tensor) -> Tensor:
         b, _, width = x_BSC.shape
-        qkv = self.qkv(x_BSC).view(b, self.windows, self.tokens, 3, self.heads, -1)
+        qkv = dense(self.qkv, x_BSC).view(b, self.windows, self.tokens, 3, self.heads, -1)
         bias = self.bias(qkv.dtype).expand(self.windows, -1, -1, -1)
         attend = clip_by_clip if x_BSC.device.type == "cpu" else at_once
-        return self.proj(attend(*qkv.permute(3, 0, 1, 4, 2, 5), bias).reshape(b, -1, width))
+        return dense(self.proj, attend(*qkv.permute(3, 0, 1, 4, 2, 5), bias).reshape(b, -1, width))
 
 
 def clip_by_clip(q: Tensor, k: Tensor, v: Tensor, bias: Tensor) -> Tensor:
@@ -133,7 +134,7 @@ class MLP(nn.Module):
         self.fc1, self.fc2 = nn.Linear(width, hidden), nn.Linear(hidden, width)
 
     def forward(self, x: Tensor) -> Tensor:
-        return self.fc2(gelu(self.fc1(x)))
+        return dense(self.fc2, dense(self.fc1, x, "gelu"))
 
 
 class Block(nn.Module):
@@ -176,7 +177,7 @@ class Merge(nn.Module):
 
     def forward(self, x_BSC: Tensor) -> Tensor:
         b, tokens, width = x_BSC.shape
-        return self.reduction(self.norm(x_BSC.index_select(1, self.order).view(b, tokens // 4, 4 * width)))
+        return dense(self.reduction, self.norm(x_BSC.index_select(1, self.order).view(b, tokens // 4, 4 * width)))
 
 
 class Stage(nn.Module):
@@ -304,12 +305,16 @@ class HTSAT(AudioTower):
         mask_BN = mask_BN[:, : c.window_frames]
         x_BNF, _ = fit_window(x_BNF, mask_BN, c.window_frames)
         tokens_BSC = self.patch_embed(self._fold(x_BNF), chunks, long_B).index_select(1, self.first)
-        for stage in self.layers:
-            tokens_BSC = stage(tokens_BSC)
-        tokens_BSC = self.norm(tokens_BSC)
+        few = AT_ONCE_ON_CPU if tokens_BSC.device.type == "cpu" else len(tokens_BSC)
+        tokens_BSC = torch.cat([self.norm(self._stages(some_BSC)) for some_BSC in tokens_BSC.split(few)])
         map_B = tokens_BSC.index_select(1, self.rows).unflatten(1, (self.ratio, -1, self.columns // self.ratio))
         frames_BNW = map_B.mean(2).flatten(1, 2)
         return masked_mean(frames_BNW, self.frame_mask(mask_BN)) if pool else frames_BNW
+
+    def _stages(self, tokens_BSC: Tensor) -> Tensor:
+        for stage in self.layers:
+            tokens_BSC = stage(tokens_BSC)
+        return tokens_BSC
 
     def _fold(self, x_BNF: Tensor) -> Tensor:
         """(…, window, F) -> (…, image, image): resized in time, cut into `ratio` stretches, one below the other, time
