@@ -13,7 +13,6 @@ from clara.errors import ClaraError, unknown
 
 FOLDER = Path(__file__).parent / "languages"
 TASKS = ("emotion", "sound", "instrument", "word", "language", "speaker", "arousal", "voice")
-FORMS = ("adj", "noun", "adv")
 
 
 @dataclass(frozen=True)

@@ -81,7 +81,7 @@ class ConvTower(AudioTower):
         # pooled ReLU features share one large mean: unless it is removed, all clips start out as the same direction
         self.pool_norm = nn.BatchNorm1d(2 * c_in)
         self.drop = nn.Dropout(config.dropout)
-        self.width, self.frame_width = 2 * c_in, c_in
+        self.width = 2 * c_in
 
     def forward(self, x_BNF: Tensor, mask_BN: Tensor, pool: bool = True) -> Tensor:
         """a_BW, or a_BNC per coarse frame with `pool=False`."""

@@ -82,7 +82,7 @@ class PerceiverTower(AudioTower):
     def __init__(self, config: PerceiverConfig) -> None:
         super().__init__()
         c = self.config = config
-        self.width, self.frame_width = c.width, c.token_width
+        self.width = c.width
         self.conv1 = nn.Conv1d(c.bins, c.token_width, 3, padding=1)
         self.conv2 = nn.Conv1d(c.token_width, c.token_width, 3, stride=2, padding=1)
         self.positions = nn.Embedding(c.positions, c.token_width)

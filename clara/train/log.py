@@ -17,7 +17,7 @@ class RunLog:
     def __init__(self, out: Path, first_step: int, steps: int, active: bool) -> None:
         self.file = self.board = None
         # a bar in a file is a line per update: seldom ones there
-        interval = 0.5 if sys.stderr.isatty() else 60.0
+        interval = 0.5 if sys.stderr is not None and sys.stderr.isatty() else 60.0
         self.bar = tqdm(total=steps, initial=first_step, disable=not active, unit="step", mininterval=interval)
         self.since, self.clips, self.seconds = time.perf_counter(), 0, 0.0
         if not active:
