@@ -17,14 +17,24 @@ def masked_mean(x_BNW: Tensor, mask_BN: Tensor) -> Tensor:
     return (x_BNW * keep).sum(1) / keep.sum(1).clamp_min(1.0)
 
 
-ONEDNN = torch.backends.mkldnn.is_available() and hasattr(torch.ops.mkldnn, "_linear_pointwise")
+def _onednn_types() -> frozenset[torch.dtype]:
+    """What this CPU's oneDNN multiplies; of the rest it raises."""
+    if not (torch.backends.mkldnn.is_available() and hasattr(torch.ops.mkldnn, "_linear_pointwise")):
+        return frozenset()
+    asked = getattr(torch.ops.mkldnn, "_is_mkldnn_bf16_supported", None)
+    return frozenset({torch.float32, torch.bfloat16} if asked and asked() else {torch.float32})
+
+
+ONEDNN = _onednn_types()
 
 
 def dense(layer: nn.Linear, x: Tensor, activation: str = "none") -> Tensor:
     """`layer(x)`, then `activation`: 'none' or 'gelu'. Inference on a CPU takes oneDNN's product, the one that
-    torch.compile takes, which does the activation while a value is at hand and was up to a third faster than MKL's."""
+    torch.compile takes, which does the activation while a value is at hand and was up to a third faster than MKL's.
+    Types that it does not know, and layers that are hooked or of another class, are multiplied as always."""
     other = torch.is_grad_enabled() or torch.jit.is_tracing() or torch.compiler.is_compiling()
-    if ONEDNN and not other and type(layer) is nn.Linear and x.device.type == "cpu" and x.dtype == layer.weight.dtype:
+    plain = type(layer) is nn.Linear and not layer._forward_hooks and not layer._forward_pre_hooks
+    if x.dtype in ONEDNN and plain and not other and x.device.type == "cpu" and x.dtype == layer.weight.dtype:
         return _fused(x, layer.weight, layer.bias, activation)
     return nn.functional.gelu(layer(x)) if activation == "gelu" else layer(x)
 

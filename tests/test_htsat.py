@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 import torch
+from torch import nn
 from torch.nn.functional import interpolate
 
 from clara import layers
@@ -131,3 +132,24 @@ def test_inference_and_training_multiply_alike(tower: HTSAT, monkeypatch: pytest
     torch.testing.assert_close(inferred, trained.detach(), **EXACT)
     if layers.ONEDNN:
         assert (calls.count("gelu"), calls.count("none")) == (4, 13)  # four blocks, one merging
+
+
+@torch.no_grad()
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64, torch.bfloat16, torch.float16])
+def test_dense_multiplies_what_a_layer_does(dtype: torch.dtype) -> None:
+    """Of every type, shape and stride, whether or not oneDNN takes it."""
+    layer, x = nn.Linear(8, 4).to(dtype), torch.randn(6, 8, dtype=dtype)
+    for given in (x, x[:1], x[0], x[:0], torch.randn(8, 6, dtype=dtype).T, x[:1].expand(5, 8), x.view(2, 3, 8)):
+        made, expected = layers.dense(layer, given, "gelu"), nn.functional.gelu(layer(given))
+        assert (made.dtype, made.shape) == (dtype, expected.shape)
+        torch.testing.assert_close(made, expected, rtol=0.0, atol=1e-5 if dtype.itemsize >= 4 else 2e-2)
+
+
+@torch.no_grad()
+def test_dense_calls_what_hangs_on_a_layer() -> None:
+    layer, x = nn.Linear(8, 4), torch.randn(2, 8)
+    handle = layer.register_forward_hook(lambda module, given, made: 0 * made)
+    assert layers.dense(layer, x).count_nonzero() == 0
+    handle.remove()
+    layer.register_forward_pre_hook(lambda module, given: (0 * given[0],))
+    torch.testing.assert_close(layers.dense(layer, x), layer.bias.expand(2, 4))

@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 import torch
 from torch import Tensor, nn
+from torch.nn.modules.module import register_module_parameter_registration_hook
 
 from clara.config import Spec, arch_config, arch_names, to_dict
 from clara.errors import ClaraError
@@ -88,6 +89,20 @@ def test_weightlessness_ends_and_is_of_one_thread() -> None:
         found["within"] = nn.Linear(2, 2).weight.is_meta
     found["after"] = nn.Linear(2, 2).weight.is_meta
     assert found == {"other": False, "exempt": False, "within": True, "after": False}
+
+
+def test_models_may_be_built_and_loaded_at_once() -> None:
+    """One thread comes upon torch's table of hooks while another registers a parameter."""
+
+    def meanwhile(module: nn.Module, name: str, parameter: nn.Parameter | None) -> None:
+        with weightless():
+            pass
+
+    handle = register_module_parameter_registration_hook(meanwhile)
+    try:
+        assert not nn.Linear(2, 2).weight.is_meta
+    finally:
+        handle.remove()
 
 
 class Tied(nn.Module):

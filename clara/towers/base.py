@@ -49,7 +49,7 @@ AUDIO_TOWERS: Registry[AudioTower] = Registry("audio tower")
 TEXT_TOWERS: Registry[TextTower] = Registry("text tower")
 
 
-_WEIGHTLESS: ContextVar[bool] = ContextVar("weightless", default=False)  # of this thread alone, as the hook is not
+_WEIGHTLESS: ContextVar[bool] = ContextVar("weightless", default=False)  # of this thread alone
 
 
 def _without_memory(module: nn.Module, name: str, parameter: nn.Parameter | None) -> nn.Parameter | None:
@@ -58,17 +58,19 @@ def _without_memory(module: nn.Module, name: str, parameter: nn.Parameter | None
     return nn.Parameter(parameter.detach().to("meta"), requires_grad=parameter.requires_grad)
 
 
+# once and for all: torch keeps one table for all threads, and one that builds a model meanwhile is walking through it
+register_module_parameter_registration_hook(_without_memory)
+
+
 @contextmanager
 def weightless(active: bool = True) -> Iterator[None]:
     """Parameters of modules built within take no memory and draw no random numbers: they wait, on the meta device, for
     the tensors of a file. Buffers are computed as always. `weightless(False)` inside exempts what must compute with its
     parameters while it is built."""
     before = _WEIGHTLESS.set(active)
-    handle = register_module_parameter_registration_hook(_without_memory)
     try:
         yield
     finally:
-        handle.remove()
         _WEIGHTLESS.reset(before)
 
 
