@@ -267,6 +267,7 @@ def test_folds_are_read_from_a_note() -> None:
     assert folds_of("folds 1 to 3") == folds_of("Folds 1-3, of five") == {"fold1", "fold2", "fold3"}
     assert folds_of("fold 5") == {"fold5"} and folds_of("folds 1, 2 and 10") == {"fold1", "fold2", "fold10"}
     assert folds_of("the train split") == set()
+    assert folds_of("all but fold 5") == folds_of("folds other than 5 and fold 4 without speech") == set()
 
 
 def test_the_worst_corpus_decides_and_no_card_is_no_claim() -> None:

@@ -6,6 +6,7 @@ import os
 import socket
 import threading
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -14,8 +15,10 @@ import torch
 import torch.multiprocessing as mp
 
 from clara.audio import waveform
+from clara.data.manifest import Row
 from clara.errors import ClaraError
 from clara.eval import embeddings
+from clara.eval.clips import Context
 from clara.eval.embeddings import EmbeddingCache, Spent, Supply, content_key, embed_clips
 from clara.eval.maps import places, read_sample
 from clara.train.distributed import World, processes
@@ -154,3 +157,21 @@ def test_a_map_keeps_what_is_near_near(tmp_path: Path) -> None:
     (tmp_path / "x.npz").write_bytes(b"no")
     with pytest.raises(ClaraError, match="no embeddings"):
         read_sample(tmp_path / "x.npz")
+
+
+def test_a_cache_that_is_none_is_named(names: list[str], tmp_path: Path) -> None:
+    supply = Supply(cache=tmp_path / "c")
+    embed_clips(embed, names[:1], supply, "a")
+    (file,) = (tmp_path / "c").glob("*.sqlite")
+    file.write_bytes(b"no database" * 100)
+    with pytest.raises(ClaraError, match=rf"{file.name} cannot be used .*delete that file"):
+        embed_clips(embed, names[:1], supply, "a")
+
+
+def test_other_precision_is_another_cache(names: list[str], tmp_path: Path) -> None:
+    zoo = SimpleNamespace(sha256="0", long="windows", half=False, embed_audio=embed)
+    rows = [Row(name, "tones", "test", text=("a",)) for name in names[:2]]
+    for zoo.half, made in ((False, 2), (True, 2), (True, 0)):
+        context = Context(zoo, tmp_path, supply=Supply(cache=tmp_path / "c"))
+        context.audio(rows)
+        assert context.spent.embedded == made

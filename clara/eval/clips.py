@@ -130,8 +130,9 @@ class Context:
         """Embeddings (B, D) of the rows' audio."""
         todo = list(dict.fromkeys(row.audio for row in rows if row.audio not in self.made))
         if todo:
-            # the way with long audio changes the vectors, and so may another version of the code
+            # the way with long audio changes the vectors, so does precision, and so may another version of the code
             of = f"{self.zoo.sha256} {getattr(self.zoo, 'long', '')} {clara.__version__}"
+            of += " bfloat16" if getattr(self.zoo, "half", False) else ""
             self.made.update(embed_clips(self.zoo.embed_audio, todo, self.supply, of, self.spent))
         return torch.stack([self.made[row.audio] for row in rows])
 

@@ -24,6 +24,7 @@ import yaml
 from clara.zoo.catalog import CHECKPOINTS
 
 FOLD = re.compile(r"fold\d+")
+NOT_FOLDS = re.compile(r"\b(?:but|except|without|not|no|never|other than|left out|held out|excluding)\b", re.IGNORECASE)
 STATUSES = ("unseen", "same-source", "unknown", "seen")  # from best to worst
 CLAIMS = {
     "unseen": "zero-shot",
@@ -172,8 +173,11 @@ def judge(corpus: str, training: Training | None, parts: Iterable[str | None] = 
 
 
 def folds_of(text: str) -> set[str]:
-    """The folds that a note names, as `Row.speaker` spells them: "folds 1 to 3", "folds 1, 2 and 4", "fold 5"."""
+    """The folds that a note says were trained on, as `Row.speaker` spells them: "folds 1 to 3", "folds 1, 2 and 4",
+    "fold 5". None where it also says which were not ("all but fold 5"): that is not read."""
     out: set[str] = set()
+    if NOT_FOLDS.search(text):
+        return out
     for found in re.findall(r"\bfolds? ((?:\d+(?:, | and | to |[–-])?)+)", text, re.IGNORECASE):
         for first, last in re.findall(r"(\d+)(?:(?: to |[–-])(\d+))?", found):
             out |= {f"fold{i}" for i in range(int(first), int(last or first) + 1)}

@@ -12,7 +12,7 @@ import time
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import closing
+from contextlib import closing, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, TypeVar
@@ -66,23 +66,33 @@ class EmbeddingCache:
 
     Args:
         folder: where the file lies; made when missing.
-        of: what the vectors depend on besides the clip: the checkpoint's sha256 and the way with long audio.
+        of: what the vectors depend on besides the clip: the checkpoint's sha256, the way with long audio, precision.
+
+    Raises:
+        ClaraError: the file is none of ours, broken, locked for minutes or has no room (SQLite's words).
     """
 
     def __init__(self, folder: Path, of: str) -> None:
         folder.mkdir(parents=True, exist_ok=True)
         self.path = folder / f"{hashlib.sha256(of.encode()).hexdigest()[:16]}.sqlite"
-        with closing(self._open()) as db, db:
+        with self._open() as db, db:
             db.execute("CREATE TABLE IF NOT EXISTS vectors (key TEXT PRIMARY KEY, vector BLOB)")
             db.execute("CREATE TABLE IF NOT EXISTS files (name TEXT, state TEXT, key TEXT, PRIMARY KEY (name, state))")
 
-    def _open(self) -> sqlite3.Connection:
-        return sqlite3.connect(self.path, timeout=300)
+    @contextmanager
+    def _open(self) -> Iterator[sqlite3.Connection]:
+        try:
+            with closing(sqlite3.connect(self.path, timeout=300)) as db:
+                yield db
+        except sqlite3.Error as e:
+            raise ClaraError(
+                f"The embeddings kept in {self.path} cannot be used ({e}): delete that file, or set another cache."
+            ) from e
 
     def known(self, names: Sequence[str]) -> dict[str, Tensor]:
         """name -> vector (D,) of those of `names` whose file is unchanged since it was embedded."""
         found, query = {}, "SELECT vector FROM files JOIN vectors USING (key) WHERE name = ? AND state = ?"
-        with closing(self._open()) as db:
+        with self._open() as db:
             for name in names:
                 if row := db.execute(query, (name, _state(name))).fetchone():
                     found[name] = torch.from_numpy(np.frombuffer(row[0], np.float32).copy())
@@ -90,14 +100,14 @@ class EmbeddingCache:
 
     def by_content(self, keys: Sequence[str]) -> list[Tensor | None]:
         """The vectors of clips with these bytes, None where there is none."""
-        with closing(self._open()) as db:
+        with self._open() as db:
             rows = [db.execute("SELECT vector FROM vectors WHERE key = ?", (key,)).fetchone() for key in keys]
         return [None if row is None else torch.from_numpy(np.frombuffer(row[0], np.float32).copy()) for row in rows]
 
     def add(self, names: Sequence[str], keys: Sequence[str], vectors: Sequence[Tensor]) -> None:
         """Keep the vectors of clips, all or none of them."""
         blobs = [(k, v.to(torch.float32).numpy().tobytes()) for k, v in zip(keys, vectors, strict=True)]
-        with closing(self._open()) as db, db:
+        with self._open() as db, db:
             db.executemany("INSERT OR REPLACE INTO vectors VALUES (?, ?)", blobs)
             rows = [(n, _state(n), k) for n, k in zip(names, keys, strict=True)]
             db.executemany("INSERT OR REPLACE INTO files VALUES (?, ?, ?)", rows)
