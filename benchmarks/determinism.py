@@ -94,6 +94,7 @@ def laion_cases(folder: Path, full: bool) -> Iterator[Case]:
     for truncating, way in (("rand_trunc", "windows"), ("fusion", "fusion")):
         with names_kept(), redirect_stdout(sys.stderr):
             clap, file = make_laion.peer(folder, truncating == "fusion", "HTSAT-tiny" if full else None)
+        clap.model.eval()  # as its wrapper does at every call
         from laion_clap.training.data import float32_to_int16, get_audio_features, int16_to_float32
 
         for filling in ("repeatpad", "pad", "repeat"):
