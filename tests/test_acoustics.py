@@ -18,6 +18,7 @@ from clara.audio.acoustics import measure
 from clara.cli import app
 from clara.data import acoustics
 from clara.data.acoustics import AcousticConfig, annotate, voices
+from clara.data.annotate import work_through
 from clara.data.manifest import Row, read_manifest, write_manifest
 from clara.data.samples import read_index, read_shard, verify_shards
 from clara.data.shards import ShardConfig, write_shards
@@ -212,6 +213,22 @@ def test_it_goes_on_where_it_stopped(corpus: Path, monkeypatch: pytest.MonkeyPat
     calls[:] = [0] * 100
     annotate(corpus, out)
     assert len(calls) == 114 and out.exists() and not cache.exists()
+
+
+def test_a_cache_of_any_text_is_read_again(tmp_path: Path) -> None:
+    cache, made = tmp_path / "c.jsonl", {"a": "one\u2028two\x85three", "b": "łódź"}
+    asked: list[str] = []
+
+    def work(keys: list[str]) -> list[tuple[str, str]]:
+        asked.extend(keys)
+        return [(k, made[k]) for k in keys]
+
+    assert work_through(["a"], cache, work, 1) == {"a": made["a"]}
+    assert work_through(["a", "b"], cache, work, 1) == made and asked == ["a", "b"]
+    whole = cache.read_bytes()
+    cache.write_bytes(whole[: whole.index("ź".encode()) + 1])
+    assert work_through(["a", "b"], cache, work, 1) == made and asked == ["a", "b", "b"]
+    assert cache.read_bytes() == whole
 
 
 def test_mistakes_are_told(corpus: Path, tmp_path: Path) -> None:

@@ -40,13 +40,14 @@ def work_through(
     """`work(chunk of keys)` -> (key, plain value) of each, for every key that `cache` does not hold yet."""
     done: dict[str, Any] = {}
     if cache.is_file():
-        whole = [line for line in cache.read_text(encoding="utf-8").splitlines(keepends=True) if line.endswith("\n")]
+        *whole, rest = cache.read_bytes().split(b"\n")  # Unicode has other ends of lines, which a text may hold
         done = dict(json.loads(line) for line in whole)
-        cache.write_text("".join(whole), encoding="utf-8")  # the last line may have been cut off
+        if rest:  # cut off, maybe within a letter
+            cache.write_bytes(b"".join(line + b"\n" for line in whole))
     left = [k for k in keys if k not in done]
     chunks = iter([left[i : i + chunk] for i in range(0, len(left), chunk)])
     bar = tqdm(total=len(keys), initial=len(keys) - len(left), unit="clip", disable=None)
-    with bar, cache.open("a", encoding="utf-8") as file:
+    with bar, cache.open("a", encoding="utf-8", errors="backslashreplace") as file:
         for part in run_jobs(work, chunks, workers):
             file.writelines(json.dumps(item, ensure_ascii=False) + "\n" for item in part)
             file.flush()
@@ -69,7 +70,8 @@ def write_rows(source: Path, out: Path, additions: Mapping[str, Addition]) -> No
         for entry in index["shards"]:
             entry["sha256"] = sha256_of(out / entry["name"])
         part = out / "index.json.tmp"
-        part.write_text(json.dumps(index, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
+        text = json.dumps(index, indent=1, ensure_ascii=False) + "\n"
+        part.write_text(text, encoding="utf-8", errors="backslashreplace")
         shutil.move(part, out / "index.json")
 
 
@@ -92,7 +94,7 @@ def _copy_shard(path: Path, out: Path, additions: Mapping[str, Addition]) -> Non
         for group in groups(path):
             if addition := additions.get(f"{path}::{group['__key__']}"):
                 meta = _added_meta(json.loads(group["json"]), addition)
-                group["json"] = json.dumps(meta, ensure_ascii=False).encode()
+                group["json"] = json.dumps(meta, ensure_ascii=False).encode(errors="backslashreplace")
             new.write({k: v for k, v in group.items() if k != "__url__"})
     part.replace(out)
 

@@ -157,11 +157,12 @@ def _read_lines(path: Path) -> Iterator[Row]:
 
 
 def write_manifest(path: str | Path, rows: Iterable[Row]) -> int:
-    """Write rows as JSONL, atomically; relative audio paths are rewritten relative to its folder. Returns the count."""
+    """Write rows as JSONL, atomically; relative audio paths are rewritten relative to its folder. Returns the count.
+    What UTF-8 lacks, in a file's name, is written as JSON escapes it."""
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
     part, count = path.with_name(path.name + ".tmp"), 0
-    with part.open("w", encoding="utf-8") as file:
+    with part.open("w", encoding="utf-8", errors="backslashreplace") as file:
         for row in rows:
             audio = _moved(row.audio, lambda p: os.path.relpath(p, path.parent))
             line = json.dumps({**row_to_dict(row), "audio": audio}, ensure_ascii=False)

@@ -123,7 +123,8 @@ def write_index(out: Path, entries: Mapping[str, dict[str, Any]]) -> None:
     hours = round(sum(e["hours"] for e in shards), 6)
     index = {"version": 1, "count": sum(e["count"] for e in shards), "hours": hours, "shards": shards}
     part = out / "index.json.tmp"
-    part.write_text(json.dumps(index, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
+    text = json.dumps(index, indent=1, ensure_ascii=False) + "\n"
+    part.write_text(text, encoding="utf-8", errors="backslashreplace")
     part.replace(out / "index.json")
 
 
@@ -181,8 +182,9 @@ def _write_shard(job: _Job) -> dict[str, Any]:
             try:
                 for start, data, length in _clips(row, job.config):
                     key = f"{path.stem}-{i:06d}" + (f"-{kept:04d}" if job.config.max_seconds else "")
-                    meta = json.dumps(meta_from_row(row, length, start), ensure_ascii=False).encode()
-                    tar.write({"__key__": key, job.config.format: data, "json": meta})
+                    meta = json.dumps(meta_from_row(row, length, start), ensure_ascii=False)
+                    meta_json = meta.encode(errors="backslashreplace")  # a file's name may hold what UTF-8 lacks
+                    tar.write({"__key__": key, job.config.format: data, "json": meta_json})
                     kept, count, seconds = kept + 1, count + 1, seconds + length
             except ClaraError as e:
                 if job.config.on_error == "raise":

@@ -94,7 +94,7 @@ class EmbeddingCache:
         found, query = {}, "SELECT vector FROM files JOIN vectors USING (key) WHERE name = ? AND state = ?"
         with self._open() as db:
             for name in names:
-                if row := db.execute(query, (name, _state(name))).fetchone():
+                if row := db.execute(query, (_named(name), _state(name))).fetchone():
                     found[name] = torch.from_numpy(np.frombuffer(row[0], np.float32).copy())
         return found
 
@@ -109,8 +109,13 @@ class EmbeddingCache:
         blobs = [(k, v.to(torch.float32).numpy().tobytes()) for k, v in zip(keys, vectors, strict=True)]
         with self._open() as db, db:
             db.executemany("INSERT OR REPLACE INTO vectors VALUES (?, ?)", blobs)
-            rows = [(n, _state(n), k) for n, k in zip(names, keys, strict=True)]
+            rows = [(_named(n), _state(n), k) for n, k in zip(names, keys, strict=True)]
             db.executemany("INSERT OR REPLACE INTO files VALUES (?, ?, ?)", rows)
+
+
+def _named(name: str) -> str:
+    """SQLite takes UTF-8 alone; a file's name may hold what that lacks."""
+    return name.encode(errors="backslashreplace").decode()
 
 
 def _state(name: str) -> str:

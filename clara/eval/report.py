@@ -48,14 +48,15 @@ def provenance(zoo: AudioTextEmbedder, seed: int) -> dict[str, Any]:
 
 
 def write_json(path: Path, data: Any) -> None:
-    """Write JSON atomically: a reader finds the old file or the new one whole. NaN is an error."""
+    """Write JSON atomically: a reader finds the old file or the new one whole. NaN is an error. What UTF-8 lacks, in a
+    file's name, is written as JSON escapes it."""
     path.parent.mkdir(parents=True, exist_ok=True)
     try:
         text = json.dumps(data, ensure_ascii=False, indent=1, allow_nan=False)
     except ValueError as e:
         raise ClaraError(f"{path}: a figure is NaN or infinite ({e}); nothing was written.") from e
     part = path.with_name(f"{path.name}.{os.getpid()}.tmp")
-    part.write_text(text + "\n", encoding="utf-8")
+    part.write_text(text + "\n", encoding="utf-8", errors="backslashreplace")
     part.replace(path)
 
 
@@ -164,10 +165,10 @@ def write_clips(path: Path, clips: Sequence[dict[str, Any]]) -> dict[str, Any]:
     path.parent.mkdir(parents=True, exist_ok=True)
     lines = sorted(json.dumps(clip, ensure_ascii=False, sort_keys=True) for clip in clips)
     part = path.with_name(f"{path.name}.{os.getpid()}.tmp")
-    part.write_text("".join(f"{line}\n" for line in lines), encoding="utf-8")
+    part.write_text("".join(f"{line}\n" for line in lines), encoding="utf-8", errors="backslashreplace")
     part.replace(path)
     heard = [line for line in lines if json.loads(line)["found"]]
-    digest = hashlib.sha256("\n".join(heard).encode()).hexdigest()
+    digest = hashlib.sha256("\n".join(heard).encode(errors="backslashreplace")).hexdigest()
     return {"file": path.name, "found": len(heard), "missing": len(lines) - len(heard), "sha256": digest}
 
 

@@ -207,7 +207,7 @@ def _evaluate(name: str, kind: str, config: Any, context: Context) -> dict[str, 
     speed = {"embedded": spent.embedded, "cached": spent.cached, "seconds": round(spent.seconds, 3)}
     if spent.embedded and spent.seconds:
         speed["clips_per_second"] = round(spent.embedded / spent.seconds, 2)
-    digest = hashlib.sha256("\n".join(clips).encode()).hexdigest()
+    digest = hashlib.sha256("\n".join(clips).encode(errors="backslashreplace")).hexdigest()
     return {"name": name, "kind": kind, "config": to_dict(config), **found, "clips_sha256": digest, "speed": speed}
 
 
