@@ -12,7 +12,7 @@ from tiny import save_tiny
 
 from clara.errors import ClaraError
 from clara.eval import cards
-from clara.eval.tables import card_sections
+from clara.eval.tables import LANGUAGES, card_sections, write_sections
 from clara.zoo import catalog
 from clara.zoo.factory import load_checkpoint
 
@@ -224,3 +224,10 @@ def test_every_figure_of_a_card_has_its_result(name: str) -> None:
     for file in folder.glob("*.json"):
         text = file.read_text(encoding="utf-8")
         assert len(text) < 200_000 and not re.search(r'"/|[ =]/\w+/', text), f"{file.name} is long, or names a folder"
+
+
+def test_sections_follow_a_last_line_without_an_end() -> None:
+    before = "# name\n\n## Figures\nlast"
+    once = write_sections(before, {LANGUAGES: "A"})
+    assert once == f"{before}\n{LANGUAGES}\n\nA\n\n"
+    assert write_sections(once, {LANGUAGES: "A"}) == once and write_sections(once, {LANGUAGES: ""}) == f"{before}\n"

@@ -263,6 +263,13 @@ def test_a_checkpoint_trained_on_what_the_last_one_was_scored_on(
     assert "fold" in found["corpora"]["esc50"]["because"] if corpus == "esc50" else True
 
 
+def test_a_name_that_no_file_can_have_is_refused_first(tmp_path: Path) -> None:
+    path = tmp_path / "r.yaml"
+    path.write_text("evaluations: {en/de: {kind: zero_shot, data: {corpus: emodb}, task: emotion}}\n")
+    with pytest.raises(ClaraError, match="named 'en/de'"):
+        load_recipe(path)
+
+
 def test_folds_are_read_from_a_note() -> None:
     assert folds_of("folds 1 to 3") == folds_of("Folds 1-3, of five") == {"fold1", "fold2", "fold3"}
     assert folds_of("fold 5") == {"fold5"} and folds_of("folds 1, 2 and 10") == {"fold1", "fold2", "fold10"}

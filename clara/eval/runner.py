@@ -65,6 +65,8 @@ def load_recipe(path: Path, overrides: Sequence[str] = ()) -> tuple[Recipe, dict
         raise ClaraError(f"{path}: no evaluations.")
     configs = {}
     for name, spec in recipe.evaluations.items():
+        if not re.fullmatch(r"[\w.-]+", name):  # it is part of the names of files, and of a figure's place in a card
+            raise ClaraError(f"{path}: an evaluation is named {name!r}: expected letters, digits, '-', '_' and '.'.")
         if spec.kind not in KINDS:
             raise unknown(f"kind of {path.name}.evaluations.{name}", spec.kind, KINDS)
         configs[name] = build(KINDS[spec.kind][0], spec.options, where=f"{path.name}.evaluations.{name}")

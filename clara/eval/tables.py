@@ -36,6 +36,7 @@ def card_sections(files: Sequence[Mapping[str, Any]]) -> dict[str, str]:
 
 def write_sections(text: str, sections: Mapping[str, str]) -> str:
     """A card's text with these sections new, each where it stood, else before the section that follows the figures."""
+    text += "" if text.endswith("\n") else "\n"
     for heading, body in reversed(sections.items()):  # new ones are put in at one place
         block = f"{heading}\n\n{body}\n\n" if body else ""
         old = re.search(rf"^{re.escape(heading)}\n(?:(?!## ).*\n)*", text, flags=re.M)
