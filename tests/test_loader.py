@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import gzip
 import io
 import json
 from collections import Counter
@@ -186,6 +187,23 @@ def test_foreign_shards_are_read_as_they_are(tmp_path: Path) -> None:
     (entry,) = batches(str(folder / "*.tar"), batch_size=1).entries
     assert entry.facts == {("emotion", "anger"), ("speaker", "male"), ("language", "en")}
     assert entry.meta["corpus"] == "CREMA-D" and entry.meta["split"] == "train"
+
+
+def test_what_else_a_sample_holds_is_left(tmp_path: Path) -> None:
+    """A text beside audio and JSON, wherever it stands; suffixes in capitals; not a packed tar, nor Latin JSON."""
+    data, path = io.BytesIO(), tmp_path / "a.tar"
+    sf.write(data, np.zeros(8000, "float32"), 16000, format="flac")
+    with webdataset.TarWriter(str(path), encoder=False) as tar:
+        tar.write({"__key__": "0", "flac": data.getvalue(), "json": b'{"text": "rain"}', "txt": b"rain"})
+        tar.write({"__key__": "1", "FLAC": data.getvalue(), "JSON": b'{"text": "wind"}', "cls": b"0"})
+    assert [(e.key, e.meta["text"]) for e in scan_tar(str(path))] == [("0", ("rain",)), ("1", ("wind",))]
+    (tmp_path / "b.tar").write_bytes(gzip.compress(path.read_bytes()))
+    with pytest.raises(ClaraError, match=r"b.tar cannot be read as a shard"):
+        list(scan_tar(str(tmp_path / "b.tar")))
+    with webdataset.TarWriter(str(path), encoder=False) as tar:
+        tar.write({"__key__": "0", "flac": data.getvalue(), "json": '{"text": "łoś"}'.encode("latin2")})
+    with pytest.raises(ClaraError, match=r"a.tar cannot be read as a shard .*utf-8"):
+        list(scan_tar(str(path)))
 
 
 def test_clips_with_nothing_but_visual_or_augmented_captions_are_trained_on(tmp_path: Path) -> None:

@@ -145,18 +145,23 @@ def own_texts(meta: Mapping[str, Any], captions: CaptionConfig) -> Sequence[str]
 
 
 def scan_tar(path: str) -> Iterator[Entry]:
-    """The samples of one tar, whoever wrote it: members that share a key, one of them audio, one JSON."""
+    """The samples of one tar, whoever wrote it: members that share a key, one of them audio, one JSON; others are left.
+
+    Raises:
+        ClaraError: no uncompressed tar (members are read where they lie), invalid JSON, a sample without one of both.
+    """
     pending: dict[str, dict[str, Any]] = {}
     try:
-        with tarfile.open(path) as tar:
+        with tarfile.open(path, "r:") as tar:
             for member in tar:
-                if not member.isfile():
-                    continue
                 key, _, suffix = member.name.rpartition(".")
+                is_audio, is_json = f".{suffix.lower()}" in EXTENSIONS, suffix.lower() == "json"
+                if not member.isfile() or not (is_audio or is_json):
+                    continue
                 part = pending.setdefault(key, {})
-                if suffix == "json":
+                if is_json:
                     part["meta"] = json.loads(tar.extractfile(member).read())
-                elif f".{suffix.lower()}" in EXTENSIONS:
+                else:
                     part["audio"] = (member.offset_data, member.size, suffix)
                 if "meta" in part and "audio" in part:
                     del pending[key]
@@ -164,7 +169,7 @@ def scan_tar(path: str) -> Iterator[Entry]:
                     meta = {f.name: getattr(row, f.name) for f in dataclasses.fields(row)}
                     facts = frozenset(f for f in facts_of(meta) if known(f) or f[0] == "intensity")
                     yield Entry(path, key, *part["audio"], meta, facts)
-    except (tarfile.TarError, OSError, json.JSONDecodeError) as e:
+    except (tarfile.TarError, OSError, json.JSONDecodeError, UnicodeDecodeError) as e:
         raise ClaraError(f"{path} cannot be read as a shard ({e}). Check it with `clara shards --verify`.") from e
     if pending:
         raise ClaraError(f"{path}: {len(pending)} samples lack audio or json, first {next(iter(pending))!r}.")

@@ -8,7 +8,7 @@ from __future__ import annotations
 import re
 from pathlib import Path
 
-from clara.errors import ClaraError, require
+from clara.errors import ClaraError
 
 TOKENIZER = ["config.json", "*token*.json", "vocab.*", "merges.txt", "*.model", "normalizer.json"]
 WEIGHTS = ["config.json", "model*.safetensors", "model.safetensors.index.json"]
@@ -22,10 +22,11 @@ def snapshot(repo: str, revision: str | None, patterns: list[str], what: str) ->
     Raises:
         ClaraError: no such repository or revision, no access, no network and no copy in the cache.
     """
-    hub = require("huggingface_hub", "hub")
-    errors = require("huggingface_hub.errors", "hub")
+    import huggingface_hub  # only who needs the hub waits for it
+    from huggingface_hub import errors
+
     try:
-        return Path(hub.snapshot_download(repo, revision=revision, allow_patterns=patterns))
+        return Path(huggingface_hub.snapshot_download(repo, revision=revision, allow_patterns=patterns))
     except errors.HFValidationError as e:
         raise ClaraError(f"{what} is no valid repository name: expected org/repo ({said(e)}).") from e
     except errors.GatedRepoError as e:
