@@ -131,6 +131,11 @@ def test_loose_texts_hold_the_word_among_words_of_the_language() -> None:
     }
     with pytest.raises(ClaraError, match=r"loose\.fillers"):
         Sayer(sayer.captioner, LooseConfig(fillers={"xx": ("a",)}))
+    for wrong in ({"tasks": ("word",)}, {"tasks": ("emotoin",)}, {"share": 2.0}, {"most": -1}):
+        with pytest.raises(ClaraError, match=next(iter(wrong))):
+            LooseConfig(**wrong)
+    with pytest.raises(ClaraError, match="below 0"):
+        drawn({"emotion": -1})
 
 
 def test_a_word_is_another_fact_in_every_language() -> None:
@@ -204,6 +209,14 @@ def test_texts_are_drawn_onto_anchors_and_audio_comes_along(anchored: tuple[Path
     assert zoo.embed_text(["someone speaks with boredom"])[0] @ between > 0.4
     after = create_model(out).state_dict()
     assert all(torch.equal(after[n], t) for n, t in before.state_dict().items() if n.startswith("audio"))
+
+
+def test_texts_of_two_facts_alone_have_a_finite_goal(anchored: tuple[Path, Goals]) -> None:
+    goals, both = anchored[1], frozenset({("sound", "dog"), ("sound", "rain")})
+    between = normalize(goals.vector_KD[2] + goals.vector_KD[3], dim=0)
+    scale = torch.tensor(16.0)
+    assert float(goals.loss(between[None], [both], scale)) == pytest.approx(0.0, abs=1e-5)
+    assert float(goals.loss(-between[None], [both], scale)) == pytest.approx(8.0, abs=1e-5)
 
 
 def test_anchors_must_be_anchors(anchored: tuple[Path, Goals], tmp_path: Path) -> None:

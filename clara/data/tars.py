@@ -51,4 +51,4 @@ def groups(path: Path) -> Iterator[dict[str, Any]]:
     except ValueError as e:  # its text names the member and the suffixes it clashes with
         raise ClaraError(f"{path}: {e.args[0]}: the key occurs twice.") from e
     except (tarfile.TarError, OSError) as e:
-        raise ClaraError(f"{path} is truncated or no tar ({e.args[0]}). Write or copy it again.") from e
+        raise ClaraError(f"{path} is truncated or no tar ({e}). Write or copy it again.") from e

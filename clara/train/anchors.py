@@ -124,14 +124,17 @@ class Goals:
             return 0.0 * text_UD.sum()
         text_UD, goals = text_UD[rows], [sorted(facts[u]) for u in rows]
         goal_UD = normalize(torch.stack([self.vector_KD[[self.row[f] for f in g]].sum(0) for g in goals]), dim=-1)
+        near = 4.0 * (1.0 - (text_UD * goal_UD).sum(1)).mean()
         single = torch.tensor([len(g) == 1 for g in goals])
+        if not single.any():
+            return near
         target = torch.tensor([self.row[g[0]] for g in goals])[single]
         logits = scale * text_UD[single] @ self.vector_KD.T
         same = torch.tensor([[self.tasks[k] == t for k in range(len(self.tasks))] for t in sorted(set(self.tasks))])
         index = {t: i for i, t in enumerate(sorted(set(self.tasks)))}
         mine = same[[index[self.tasks[k]] for k in target.tolist()]]
         among = cross_entropy(logits, target) + cross_entropy(logits.masked_fill(~mine, -1e4), target)
-        return among + 4.0 * (1.0 - (text_UD * goal_UD).sum(1)).mean()
+        return among + near
 
 
 def _aside(known: Sequence[Tensor], seed: int) -> Tensor:

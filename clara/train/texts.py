@@ -83,6 +83,13 @@ class LooseConfig:
     most: int = 6
     fillers: dict[str, tuple[str, ...]] = field(default_factory=dict)
 
+    def __post_init__(self) -> None:
+        known = [task for task in TASKS if task != "word"]  # a word's text is the word itself, in one language
+        if strange := set(self.tasks) - set(known):
+            raise unknown("task in loose.tasks", min(strange), known)
+        if not (0.0 <= self.share <= 1.0 and self.most >= 0):
+            raise ClaraError(f"loose: share={self.share}, most={self.most}: expected 0 to 1, and at least 0.")
+
 
 class Sayer:
     """Facts -> text, in a language that `captioner` draws."""
@@ -135,6 +142,8 @@ def draw(
         known: the facts with anchors, by task; of words, which are their own translations, only these are drawn.
         names: more translations.
     """
+    if min((pairs, *counts.values())) < 0:
+        raise ClaraError(f"counts {dict(counts)}, pairs {pairs}: expected none below 0.")
     chosen: list[frozenset[Fact]] = []
     for task, count in counts.items():
         # a word is its own translation: one that nobody recorded has nothing to be drawn to
