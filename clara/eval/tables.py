@@ -86,7 +86,7 @@ def few_table(results: Sequence[Mapping[str, Any]]) -> list[list[str]]:
     shots = sorted(shots, key=lambda s: (s == "all", s.isdigit(), s.zfill(4)))
     names = {"text": "by text", "all": "all clips", "1": "1 clip"}
     table = [["clips of", "metric", "in training?", "method", *(names.get(s, f"{s} clips") for s in shots)]]
-    return table + [[*key, *(cells.get(s, "–") for s in shots)] for key, cells in lines.items()]
+    return table + [[*key, *(cells.get(s, "not run") for s in shots)] for key, cells in lines.items()]
 
 
 def _few(pairs: Sequence[tuple[Mapping[str, Any], Mapping[str, Any]]]) -> str:
