@@ -17,7 +17,8 @@ class ClaraError(ValueError):
 def unknown(kind: str, name: object, known: Iterable[str]) -> ClaraError:
     """Return (not raise) an error for a `name` that is none of `known`, with the nearest names."""
     names = sorted(known)
-    near = difflib.get_close_matches(str(name), names, n=3, cutoff=0.6)
+    begun = [n for n in names if len(str(name)) > 2 and n.startswith(str(name))]  # 'eng' of eng_Latn
+    near = begun[:3] or difflib.get_close_matches(str(name), names, n=3, cutoff=0.6)
     hint = f" Did you mean {' or '.join(repr(n) for n in near)}?" if near else ""
     shown = ", ".join(names[:MOST_SHOWN]) + (", …" if len(names) > MOST_SHOWN else "")
     return ClaraError(f"Unknown {kind} {name!r}.{hint} Known: {shown or '(none)'}.")

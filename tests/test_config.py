@@ -145,6 +145,8 @@ def test_errors_say_what_is_known_and_which_extra() -> None:
         "Unknown fruit 'aple'. Did you mean 'apple'? Known: apple, fig."
     )
     assert str(unknown("fruit", "x", [])).endswith("Known: (none).")
+    assert "Did you mean 'eng_Latn'?" in str(unknown("code", "eng", ["deu_Latn", "eng_Latn"]))
+    assert "Did you mean" not in str(unknown("code", "xx", ["xxa_Latn"]))
     assert require("json", "none").dumps([1]) == "[1]"
     with pytest.raises(ClaraError, match=r"pip install 'clara\[demo\]'"):
         require("no_such_module", "demo")
