@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import copy
 import math
-import signal
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -152,8 +151,7 @@ class Aligner:
             log.close()
         self.save()
         if self.done < c.steps:
-            print(f"Stopped after {self.done} steps; saved in {self.out}. The same command goes on from there.")
-            raise SystemExit(128 + (interrupt.number or signal.SIGTERM))
+            interrupt.leave(self.done, self.out)
         return self.out / "checkpoint"
 
     def resume(self) -> Path | None:

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import signal
 import threading
+from pathlib import Path
 from types import FrameType
-from typing import Any
+from typing import Any, NoReturn
 
 
 class Interrupt:
@@ -28,3 +29,9 @@ class Interrupt:
         for number, handler in self.before.items():
             signal.signal(number, handler)
         self.before = {}
+
+    def leave(self, done: int, out: Path, main: bool = True) -> NoReturn:
+        """End the program with the signal's status, once the state after `done` steps is saved in `out`."""
+        if main:
+            print(f"Stopped after {done} steps; saved in {out}. The same command goes on from there.")
+        raise SystemExit(128 + (self.number or signal.SIGTERM))

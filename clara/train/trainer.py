@@ -8,7 +8,6 @@ from __future__ import annotations
 import copy
 import math
 import random
-import signal
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -185,10 +184,8 @@ class Trainer:
                 stopped = self.loop(log, interrupt)
         finally:
             log.close()
-        if stopped and self.world.main:
-            print(f"Stopped after {self.done} steps; saved in {self.out}. The same command goes on from there.")
         if stopped:
-            raise SystemExit(128 + (interrupt.number or signal.SIGTERM))
+            interrupt.leave(self.done, self.out, self.world.main)
         return self.out / "checkpoint"
 
     def resume(self) -> Path | None:
