@@ -95,7 +95,7 @@ def _copy_shard(path: Path, out: Path, additions: Mapping[str, Addition]) -> Non
             if addition := additions.get(f"{path}::{group['__key__']}"):
                 meta = _added_meta(json.loads(group["json"]), addition)
                 group["json"] = json.dumps(meta, ensure_ascii=False).encode(errors="backslashreplace")
-            new.write({k: v for k, v in group.items() if k != "__url__"})
+            new.write(group)
     part.replace(out)
 
 

@@ -25,15 +25,12 @@ from clara.text.captions import CaptionConfig, Captioner
 from clara.text.tokenizer import FactsTokenizer, SentencePiece, Tokenizer, build_tokenizer
 from clara.train import checkpoint
 from clara.train.anchors import Goals
-from clara.train.interrupt import Interrupt
-from clara.train.log import RunLog
+from clara.train.log import running
 from clara.train.optim import (
     EMA,
     OptimConfig,
     build_optimizer,
     learning_rate,
-    load_optimizer,
-    optimizer_tensors,
     set_learning_rate,
 )
 from clara.train.texts import LooseConfig, Names, NamesConfig, Pair, Sayer, draw
@@ -134,37 +131,20 @@ class Aligner:
     def run(self) -> Path:
         """Resume, train, export; the exported folder."""
         self.out.mkdir(parents=True, exist_ok=True)
-        c, resumed = self.config, self.resume()
-        log = RunLog(self.out, self.done, c.steps, active=True)
-        try:
-            if resumed:
-                log.say(f"Resuming from {resumed}.")
-            with Interrupt() as interrupt:
-                while self.done < c.steps and not interrupt.number:
-                    values = self.step()
-                    log.count(0, 0.0)
-                    if self.done % c.log_every == 0 or self.done == c.steps:
-                        log.write(self.done, values)
-                    if self.done % c.save_every == 0 and self.done < c.steps:
-                        self.save()
-        finally:
-            log.close()
+        c = self.config
+        resumed, self.done = checkpoint.resume(self.out, c, self.side, self.optimizer, self.ema)
+        with running(self.out, self.done, c.steps, resumed=resumed) as (log, interrupt):
+            while self.done < c.steps and not interrupt.number:
+                values = self.step()
+                log.count(0, 0.0)
+                if self.done % c.log_every == 0 or self.done == c.steps:
+                    log.write(self.done, values)
+                if self.done % c.save_every == 0 and self.done < c.steps:
+                    self.save()
         self.save()
         if self.done < c.steps:
             interrupt.leave(self.done, self.out)
         return self.out / "checkpoint"
-
-    def resume(self) -> Path | None:
-        """Take the state of the newest whole checkpoint in `out`, if there is one; its folder."""
-        folder = checkpoint.newest(self.out)
-        if folder is None:
-            return None
-        self.done, tensors = checkpoint.load(folder, self.config)
-        self.side.load_state_dict(tensors["side"])
-        load_optimizer(self.side, self.optimizer, tensors["optimizer"])
-        if self.ema:
-            self.ema.load(tensors["ema"])
-        return folder
 
     def step(self) -> dict[str, float]:
         """One update; its loss, lr and scale. ClaraError, before any weight moved, when not finite."""
@@ -203,13 +183,9 @@ class Aligner:
 
     def save(self) -> None:
         """Write the training state, and export what it gives as a model now."""
-        tensors = {
-            "side": self.side.state_dict(),
-            "optimizer": optimizer_tensors(self.side, self.optimizer),
-            **({"ema": self.ema.tensors} if self.ema else {}),
-        }
         c = self.config
-        checkpoint.save(self.out, self.done, tensors, to_dict(c), c.keep)
+        state = checkpoint.state_of(self.side, self.optimizer, self.ema)
+        checkpoint.save(self.out, self.done, state, to_dict(c), c.keep)
         model = copy.deepcopy(self.model)
         if self.ema:
             model.load_state_dict(model.state_dict() | self.ema.tensors)

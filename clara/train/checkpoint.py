@@ -16,10 +16,13 @@ from pathlib import Path
 from typing import Any
 
 from safetensors.torch import load_file, save_file
-from torch import Tensor
+from torch import Tensor, nn
+from torch.optim import Optimizer
 
 from clara.config import Spec, to_dict
 from clara.errors import ClaraError
+from clara.train.optim import EMA, load_optimizer, optimizer_tensors
+from clara.zoo.factory import load_strictly
 
 STATE = "state.json"
 # what may change between two parts of one run; everything else would make it another run
@@ -113,6 +116,25 @@ def load(folder: Path, recipe: Any) -> tuple[int, dict[str, dict[str, Tensor]]]:
         shown = "; ".join(changed)
         raise ClaraError(f"{folder} is of another recipe ({shown}): choose another `out`, or set these back to resume.")
     return state["step"], {name.removesuffix(".safetensors"): load_file(folder / name) for name in state["files"]}
+
+
+def state_of(model: nn.Module, optimizer: Optimizer, ema: EMA | None) -> dict[str, Mapping[str, Tensor]]:
+    """What `save` writes of a run and `resume` takes."""
+    tensors = {"model": model.state_dict(), "optimizer": optimizer_tensors(model, optimizer)}
+    return tensors | ({"ema": ema.tensors} if ema else {})
+
+
+def resume(out: Path, recipe: Any, model: nn.Module, optimizer: Optimizer, ema: EMA | None) -> tuple[Path | None, int]:
+    """Take the state of the newest whole checkpoint in `out`; its folder, or None, and how many steps are done."""
+    folder = newest(out)
+    if folder is None:
+        return None, 0
+    done, tensors = load(folder, recipe)
+    load_strictly(model, tensors["model"], str(folder))
+    load_optimizer(model, optimizer, tensors["optimizer"])
+    if ema:
+        ema.load(tensors["ema"])
+    return folder, done
 
 
 def _plain(config: Any) -> Any:

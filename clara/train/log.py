@@ -6,9 +6,13 @@ import importlib.util
 import json
 import sys
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 from tqdm import tqdm
+
+from clara.train.interrupt import Interrupt
 
 
 class RunLog:
@@ -63,3 +67,18 @@ class RunLog:
         for writer in (self.file, self.board):
             if writer:
                 writer.close()
+
+
+@contextmanager
+def running(
+    out: Path, done: int, steps: int, active: bool = True, resumed: Path | None = None
+) -> Iterator[tuple[RunLog, Interrupt]]:
+    """The log of a run's steps `done` to `steps`, closed in the end, and whether it was asked to stop."""
+    log = RunLog(out, done, steps, active)
+    try:
+        if resumed:
+            log.say(f"Resuming from {resumed}.")
+        with Interrupt() as interrupt:
+            yield log, interrupt
+    finally:
+        log.close()

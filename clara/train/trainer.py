@@ -31,14 +31,12 @@ from clara.train.anchors import AnchorStage, anchor_model
 from clara.train.distributed import World, processes
 from clara.train.grad_cache import cached_step, plain_step
 from clara.train.interrupt import Interrupt
-from clara.train.log import RunLog
+from clara.train.log import RunLog, running
 from clara.train.optim import (
     EMA,
     OptimConfig,
     build_optimizer,
     learning_rate,
-    load_optimizer,
-    optimizer_tensors,
     set_learning_rate,
 )
 from clara.zoo import factory
@@ -175,30 +173,12 @@ class Trainer:
     def run(self) -> Path:
         """Resume, train, export; the exported folder."""
         self.out.mkdir(parents=True, exist_ok=True)
-        resumed = self.resume()
-        log = RunLog(self.out, self.done, self.config.steps, self.world.main)
-        try:
-            if resumed:
-                log.say(f"Resuming from {resumed}.")
-            with Interrupt() as interrupt:
-                stopped = self.loop(log, interrupt)
-        finally:
-            log.close()
+        resumed, self.done = checkpoint.resume(self.out, self.config, self.model, self.optimizer, self.ema)
+        with running(self.out, self.done, self.config.steps, self.world.main, resumed) as (log, interrupt):
+            stopped = self.loop(log, interrupt)
         if stopped:
             interrupt.leave(self.done, self.out, self.world.main)
         return self.out / "checkpoint"
-
-    def resume(self) -> Path | None:
-        """Take the state of the newest whole checkpoint in `out`, if there is one; its folder."""
-        folder = checkpoint.newest(self.out)
-        if folder is None:
-            return None
-        self.done, tensors = checkpoint.load(folder, self.config)
-        factory.load_strictly(self.model, tensors["model"], str(folder))
-        load_optimizer(self.model, self.optimizer, tensors["optimizer"])
-        if self.ema:
-            self.ema.load(tensors["ema"])
-        return folder
 
     def loop(self, log: RunLog, interrupt: Interrupt) -> bool:
         """Make the steps that are left, saving now and then and at the end; True when a signal ended it early."""
@@ -296,11 +276,7 @@ class Trainer:
     def save(self) -> None:
         """Write the training state and export what it would give as a model now."""
         if self.world.main:
-            tensors = {
-                "model": self.model.state_dict(),
-                "optimizer": optimizer_tensors(self.model, self.optimizer),
-                **({"ema": self.ema.tensors} if self.ema else {}),
-            }
+            tensors = checkpoint.state_of(self.model, self.optimizer, self.ema)
             checkpoint.save(self.out, self.done, tensors, self.recipe, self.config.keep)
             model = copy.deepcopy(self.model)
             if self.ema:
