@@ -4,10 +4,8 @@ folder whether it lies there as published, packed or in shards. Imports no torch
 
 from __future__ import annotations
 
-import json
 import os
 import re
-import tarfile
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -17,7 +15,7 @@ from typing import Any
 
 from clara.audio.waveform import EXTENSIONS
 from clara.data.manifest import FIELDS, Corpus, Row, find_files, is_there, load_corpus, rows_from_corpus
-from clara.data.samples import AUDIO, read_index, row_from_meta
+from clara.data.samples import read_index, scan_rows
 from clara.errors import ClaraError
 from clara.text.prompts import task_labels
 
@@ -294,25 +292,6 @@ def shard_rows(folder: str | Path, corpora: Iterable[str] | None = None) -> Iter
         names = {e["name"] for e in read_index(folder)["shards"]}
         paths = [p for p in paths if p.name in names and any(p.name.startswith(f"{c}-") for c in wanted)]
     for path in paths:
-        for row in _tar_rows(path):
+        for _, _, row in scan_rows(path):
             if wanted is None or row.corpus in wanted:
                 yield row
-
-
-def _tar_rows(path: Path) -> Iterator[Row]:
-    audio: dict[str, str] = {}
-    metas: dict[str, Any] = {}
-    try:
-        with tarfile.open(path, "r:") as tar:
-            for member in tar:
-                stem, _, suffix = member.name.rpartition(".")
-                if suffix.lower() in AUDIO:
-                    audio[stem] = member.name
-                elif suffix == "json":
-                    metas[stem] = json.loads(tar.extractfile(member).read())
-    except (tarfile.TarError, OSError, ValueError) as e:
-        raise ClaraError(f"{path} cannot be read as a shard ({e}). clara shards --verify says more.") from e
-    for stem, member in audio.items():
-        if stem not in metas:
-            raise ClaraError(f"{path}: {member} has no JSON beside it.")
-        yield row_from_meta(metas[stem], f"{path}::{member}", f"{path} {stem}")

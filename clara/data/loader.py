@@ -9,8 +9,6 @@ from __future__ import annotations
 
 import dataclasses
 import glob
-import json
-import tarfile
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -23,9 +21,9 @@ from torch.utils.data import DataLoader, Dataset
 
 from clara.audio.augment import WaveAugmentConfig, augment_wave, crop, mix
 from clara.audio.features import pad_waves
-from clara.audio.waveform import EXTENSIONS, read
+from clara.audio.waveform import read
 from clara.data.manifest import TEXTS
-from clara.data.samples import row_from_meta
+from clara.data.samples import scan_rows
 from clara.errors import ClaraError
 from clara.text.captions import (
     SOUND_TASKS,
@@ -113,7 +111,6 @@ class Entry:
     key: str
     offset: int
     size: int
-    suffix: str
     meta: dict[str, Any]
     facts: frozenset[Fact]
 
@@ -145,34 +142,16 @@ def own_texts(meta: Mapping[str, Any], captions: CaptionConfig) -> Sequence[str]
 
 
 def scan_tar(path: str) -> Iterator[Entry]:
-    """The samples of one tar, whoever wrote it: members that share a key, one of them audio, one JSON; others are left.
+    """The samples of one tar, whoever wrote it, as `clara.data.tars` groups them; what else they hold is left.
 
     Raises:
-        ClaraError: no uncompressed tar (members are read where they lie), invalid JSON, a sample without one of both.
+        ClaraError: no uncompressed tar (members are read where they lie), one that is truncated or damaged, invalid
+            JSON, a sample without audio or JSON.
     """
-    pending: dict[str, dict[str, Any]] = {}
-    try:
-        with tarfile.open(path, "r:") as tar:
-            for member in tar:
-                key, _, suffix = member.name.rpartition(".")
-                is_audio, is_json = f".{suffix.lower()}" in EXTENSIONS, suffix.lower() == "json"
-                if not member.isfile() or not (is_audio or is_json):
-                    continue
-                part = pending.setdefault(key, {})
-                if is_json:
-                    part["meta"] = json.loads(tar.extractfile(member).read())
-                else:
-                    part["audio"] = (member.offset_data, member.size, suffix)
-                if "meta" in part and "audio" in part:
-                    del pending[key]
-                    row = row_from_meta(part["meta"], f"{path}::{member.name}", f"{path} sample {key!r}")
-                    meta = {f.name: getattr(row, f.name) for f in dataclasses.fields(row)}
-                    facts = frozenset(f for f in facts_of(meta) if known(f) or f[0] == "intensity")
-                    yield Entry(path, key, *part["audio"], meta, facts)
-    except (tarfile.TarError, OSError, json.JSONDecodeError, UnicodeDecodeError) as e:
-        raise ClaraError(f"{path} cannot be read as a shard ({e}). Check it with `clara shards --verify`.") from e
-    if pending:
-        raise ClaraError(f"{path}: {len(pending)} samples lack audio or json, first {next(iter(pending))!r}.")
+    for key, audio, row in scan_rows(path):
+        meta = {f.name: getattr(row, f.name) for f in dataclasses.fields(row)}
+        facts = frozenset(f for f in facts_of(meta) if known(f) or f[0] == "intensity")
+        yield Entry(path, key, audio.offset_data, audio.size, meta, facts)
 
 
 class Plan:

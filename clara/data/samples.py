@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Iterator, Mapping
+import tarfile
+from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -17,7 +18,7 @@ from tqdm import tqdm
 
 from clara.audio.waveform import EXTENSIONS, info, stream
 from clara.data.manifest import TEXTS, Row, row_from_dict
-from clara.data.tars import groups
+from clara.data.tars import content, grouped, groups
 from clara.errors import ClaraError
 
 # Keys of `original_data` under which the published scripts keep what a Row names; the first that is there counts.
@@ -69,19 +70,34 @@ def sample_from_wds(sample: Mapping[str, Any]) -> Sample:
     """
     key, url = str(sample.get("__key__", "?")), str(sample.get("__url__", ""))
     where = f"{url} sample {key!r}".strip()
-    found = [s for s in AUDIO if s in sample]
-    if not found:
-        raise ClaraError(f"{where}: no audio ({', '.join(AUDIO)}); found {sorted(s for s in sample if s[0] != '_')}.")
-    if "json" not in sample:
-        raise ClaraError(f"{where}: no JSON beside the audio.")
+    suffix = audio_suffix([s for s in sample if s[0] != "_"], where)
     meta = sample["json"]
-    if isinstance(meta, bytes | str):
-        try:
-            meta = json.loads(meta)
-        except ValueError as e:
-            raise ClaraError(f"{where}: invalid JSON ({e}).") from e
-    row = row_from_meta(meta, f"{url}::{key}.{found[0]}" if url else f"{key}.{found[0]}", where)
-    return Sample(key, found[0], sample[found[0]], row)
+    meta = _parsed(meta, where) if isinstance(meta, bytes | str) else meta
+    row = row_from_meta(meta, f"{url}::{key}.{suffix}" if url else f"{key}.{suffix}", where)
+    return Sample(key, suffix, sample[suffix], row)
+
+
+def audio_suffix(suffixes: Collection[str], where: str) -> str:
+    """Which of a sample's `suffixes` is its audio.
+
+    Raises:
+        ClaraError: no audio, or no JSON beside it: what webdataset pairs has one key, and stands side by side.
+    """
+    found = [s for s in AUDIO if s in suffixes]
+    if found and "json" in suffixes:
+        return found[0]
+    what = "no JSON beside the audio" if found else f"no audio ({', '.join(AUDIO)})"
+    why = "A sample's members stand side by side."
+    if any(s.rpartition(".")[2] in (*AUDIO, "json") for s in suffixes if "." in s):
+        why = "A key ends at the first dot of a file's name: write '_' for the dots in it."
+    raise ClaraError(f"{where}: {what}; found {sorted(suffixes)}. {why}")
+
+
+def _parsed(text: bytes | str, where: str) -> Any:
+    try:
+        return json.loads(text)
+    except ValueError as e:
+        raise ClaraError(f"{where}: invalid JSON ({e}).") from e
 
 
 def row_from_meta(meta: Any, audio: str, where: str = "sample") -> Row:
@@ -170,8 +186,17 @@ def _number(value: Any) -> float | None:
 
 def read_shard(path: str | Path) -> Iterator[Sample]:
     """The samples of one tar, in order. ClaraError at the first thing that `verify_shards` would report, naming it."""
-    for sample in groups(Path(path)):
-        yield sample_from_wds(sample)
+    for key, audio, row in scan_rows(path):
+        yield Sample(key, audio.name.rpartition(".")[2].lower(), content(Path(path), audio), row)
+
+
+def scan_rows(path: str | Path) -> Iterator[tuple[str, tarfile.TarInfo, Row]]:
+    """As `read_shard`, but where the audio of each sample lies instead of its bytes: key, member, row."""
+    for key, parts in grouped(Path(path)):
+        where = f"{path} sample {key!r}"
+        audio = parts[audio_suffix(parts, where)]
+        meta = _parsed(content(Path(path), parts["json"]), where)
+        yield key, audio, row_from_meta(meta, f"{path}::{audio.name}", where)
 
 
 def verify_shards(folder: str | Path) -> list[Problem]:

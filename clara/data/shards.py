@@ -11,7 +11,6 @@ import io
 import json
 import math
 import re
-import tarfile
 import zlib
 from collections.abc import Iterable, Iterator, Mapping, Sized
 from dataclasses import dataclass
@@ -27,7 +26,7 @@ from clara.audio.waveform import info, stream
 from clara.data.manifest import TEXTS, Row, row_to_dict, split_audio
 from clara.data.parallel import run_jobs
 from clara.data.samples import Problem, Sample, read_index, read_shard, sample_from_wds, sha256_of, verify_shards
-from clara.data.tars import writer
+from clara.data.tars import members, writer
 from clara.errors import ClaraError, unknown
 
 FORMATS = {"flac": ("FLAC", "PCM_16"), "wav": ("WAV", "PCM_16"), "opus": ("OGG", "OPUS"), "ogg": ("OGG", "VORBIS")}
@@ -264,10 +263,10 @@ def read_member(path: str, member: str) -> bytes:
     if not file.is_file():
         raise ClaraError(f"No such tar: {path}.")
     stat = file.stat()
-    members = _members(path, stat.st_mtime_ns, stat.st_size)
-    if member not in members:
-        raise unknown(f"member of {path}", member, members)
-    offset, size = members[member]
+    places = _members(path, stat.st_mtime_ns, stat.st_size)
+    if member not in places:
+        raise unknown(f"member of {path}", member, places)
+    offset, size = places[member]
     with file.open("rb") as handle:
         handle.seek(offset)
         return handle.read(size)
@@ -276,8 +275,4 @@ def read_member(path: str, member: str) -> bytes:
 @lru_cache(maxsize=16)
 def _members(path: str, _mtime: int, _size: int) -> dict[str, tuple[int, int]]:
     """Offsets and sizes; time and size of the file are arguments so that a changed file is read again."""
-    try:
-        with tarfile.open(path, "r:") as tar:
-            return {m.name: (m.offset_data, m.size) for m in tar if m.isfile()}
-    except (tarfile.TarError, OSError) as e:
-        raise ClaraError(f"{path} cannot be read as an uncompressed tar ({e}).") from e
+    return {m.name: (m.offset_data, m.size) for m in members(Path(path))}

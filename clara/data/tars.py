@@ -1,12 +1,14 @@
-"""webdataset's tars, read and written with webdataset: neighbouring members with one key are a sample.
+"""webdataset's tars: neighbouring members with one key are a sample, and a key ends at the first dot of a file's name.
 
-Training reads members where they lie (`clara.data.loader`), for a step's clips must follow from (seed, step) alone.
+One walk serves every reader here. It gives offsets as well as bytes, for training reads members where they lie
+(`clara.data.loader`): a step's clips must follow from (seed, step) alone.
 """
 
 from __future__ import annotations
 
+import re
 import tarfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -16,39 +18,118 @@ from clara.errors import ClaraError
 if TYPE_CHECKING:
     import webdataset
 
-END_OF_TAR = bytes(1024)
+META = re.compile(r"__[^/]*__($|/)")  # members that webdataset passes over
+CHUNK = 1 << 20
+
+
+class Writer:
+    """Writes samples {"__key__", suffix: bytes}; see `writer`."""
+
+    def __init__(self, tar: webdataset.TarWriter) -> None:
+        self.tar = tar
+
+    def write(self, sample: Mapping[str, Any]) -> None:
+        """Add one sample. ClaraError for a key that would be read back as another."""
+        key = str(sample["__key__"])
+        if split_name(f"{key}.x") != (key, "x"):
+            raise ClaraError(
+                f"The key {key!r} cannot be read back: a key ends at the first dot of a file's name, and is not empty. "
+                "Write '_' for its dots."
+            )
+        self.tar.write(sample)
 
 
 @contextmanager
-def writer(path: Path) -> Iterator[webdataset.TarWriter]:
-    """A `webdataset.TarWriter` of samples {"__key__", suffix: bytes}. The file's bytes follow from its samples alone:
-    owner, time and mode are constants."""
+def writer(path: Path) -> Iterator[Writer]:
+    """A writer of samples, by webdataset's own. The file's bytes follow from its samples alone: owner, time and mode
+    are constants."""
     import webdataset  # torch comes along
 
     with (
         path.open("wb") as file,
         webdataset.TarWriter(file, encoder=False, mtime=0, user="", group="", mode=0o644) as tar,
     ):
-        yield tar
+        yield Writer(tar)
+
+
+def split_name(name: str) -> tuple[str, str] | None:
+    """`a.b/clip.v2.json` -> ("a.b/clip", "v2.json"): key and suffix, in small letters, as webdataset cuts them; None
+    for a name without a dot and for a hidden file (`._clip.json`, which macOS puts beside each)."""
+    folder, slash, base = name.rpartition("/")
+    stem, dot, suffix = base.partition(".")
+    return (folder + slash + stem, suffix.lower()) if stem and dot else None
+
+
+def members(path: Path) -> Iterator[tarfile.TarInfo]:
+    """The files in an uncompressed tar, in order: `offset_data` and `size` tell where each lies.
+
+    Raises:
+        ClaraError: no such file, no uncompressed tar, or one that is truncated or damaged, naming the byte.
+    """
+    if not path.is_file():
+        raise ClaraError(f"No such shard: {path}.")
+    at = 0
+    try:
+        with tarfile.open(path, "r:") as tar:
+            try:
+                yield from (member for member in tar if member.isfile())
+            finally:
+                at = tar.offset
+        _check_end(path, at)
+    except (tarfile.TarError, OSError) as e:
+        raise ClaraError(
+            f"{path} cannot be read as a shard, an uncompressed tar: truncated or damaged at byte {at} of "
+            f"{path.stat().st_size} ({e}). Copy or write it again; `clara shards --verify` tells which others are so."
+        ) from e
+
+
+def _check_end(path: Path, at: int) -> None:
+    """tarfile takes whatever is no header for the end. The end is zeros alone, one block of them at least."""
+    with path.open("rb") as file:
+        file.seek(at)
+        rest = file.read(CHUNK)
+        if len(rest) < tarfile.BLOCKSIZE:
+            raise tarfile.ReadError("no end-of-archive mark")
+        if rest[: tarfile.BLOCKSIZE].count(0) < tarfile.BLOCKSIZE:
+            raise tarfile.ReadError("no header of a member, and no end-of-archive mark")
+        while rest:
+            if rest.count(0) < len(rest):
+                raise tarfile.ReadError("an end-of-archive mark, and more data behind it")
+            rest = file.read(CHUNK)
+
+
+def grouped(path: Path) -> Iterator[tuple[str, dict[str, tarfile.TarInfo]]]:
+    """The samples of one tar as webdataset groups them: key, and members by suffix. ClaraError as `members` and
+    `groups`."""
+    last, parts = None, {}
+    for member in members(path):
+        found = split_name(member.name)
+        if found is None or META.match(member.name):
+            continue
+        key, suffix = found
+        if key != last:
+            if parts:
+                yield last, parts
+            last, parts = key, {}
+        if suffix in parts:
+            raise ClaraError(f"{path}: {member.name}: the key occurs twice, beside {sorted(parts)}.")
+        parts[suffix] = member
+    if parts:
+        yield last, parts
 
 
 def groups(path: Path) -> Iterator[dict[str, Any]]:
     """The samples of one tar as webdataset yields them, undecoded: `__key__`, `__url__`, and bytes by suffix.
 
     Raises:
-        ClaraError: no such file, a tar that breaks off, or a sample that holds one suffix twice.
+        ClaraError: no such file, a tar that breaks off or is damaged, or a sample that holds one suffix twice.
     """
-    from webdataset.tariterators import group_by_keys, tar_file_expander
+    for key, parts in grouped(path):
+        yield {"__key__": key, "__url__": str(path), **{s: content(path, m) for s, m in parts.items()}}
 
-    if not path.is_file():
-        raise ClaraError(f"No such shard: {path}.")
-    try:
-        with path.open("rb") as stream:
-            yield from group_by_keys(tar_file_expander([{"url": str(path), "stream": stream}]))
-            stream.seek(max(0, path.stat().st_size - len(END_OF_TAR)))
-            if stream.read() != END_OF_TAR:
-                raise tarfile.ReadError("no end-of-archive mark")
-    except ValueError as e:  # its text names the member and the suffixes it clashes with
-        raise ClaraError(f"{path}: {e.args[0]}: the key occurs twice.") from e
-    except (tarfile.TarError, OSError) as e:
-        raise ClaraError(f"{path} is truncated or no tar ({e}). Write or copy it again.") from e
+
+def content(path: Path, member: tarfile.TarInfo) -> bytes:
+    """The bytes of one member."""
+    with path.open("rb") as file:
+        file.seek(member.offset_data)
+        return file.read(member.size)
