@@ -15,7 +15,7 @@ from torch.nn.functional import normalize
 
 import clara
 from clara.errors import ClaraError
-from clara.text.captions import CaptionConfig, Captioner, verbalize
+from clara.text.captions import EXCLUDES, CaptionConfig, Captioner, over, verbalize
 from clara.text.prompts import load_language
 from clara.train.align import AlignConfig, Aligner, align, encode, loss_of
 from clara.train.anchors import Goals
@@ -29,10 +29,11 @@ RECIPE = {
 FACTS = ["emotion/anger", "emotion/calm", "sound/dog", "sound/rain", "word/zh:你好"]
 
 
-def drawn(counts: dict[str, int], pairs: int = 0, seed: int = 0, known: dict | None = None, names: Names | None = None):
+def drawn(counts: dict[str, int], pairs: int = 0, seed: int = 0, known: dict | None = None, names: Names | None = None,
+          joints: int = 0):  # fmt: skip
     return draw(
         counts,
-        pairs,
+        (pairs, joints),
         Sayer(Captioner(CaptionConfig(), {}), LooseConfig()),
         np.random.default_rng(seed),
         known or {},
@@ -136,6 +137,23 @@ def test_loose_texts_hold_the_word_among_words_of_the_language() -> None:
             LooseConfig(**wrong)
     with pytest.raises(ClaraError, match="below 0"):
         drawn({"emotion": -1})
+
+
+def test_sentences_of_several_facts_are_of_one_clip_and_told_apart_among_themselves() -> None:
+    pairs = drawn({"emotion": 9}, pairs=5, joints=300)
+    several = [p for p in pairs if len({task for task, _ in p.facts}) > 1 or p.task == "voice"]
+    assert {"joint", "voice", "sound", "emotion"} == {p.task for p in pairs}
+    assert all(len(p.facts) == 1 for p in pairs if p.task == "emotion")
+    for group in EXCLUDES["voice"]:
+        assert all(len({("voice", key) for key in group} & p.facts) < 2 for p in several)
+    behind = [p for p in several if any(task == "sound" for task, _ in p.facts)]
+    assert behind and all(len(p.facts) == 2 for p in behind) and max(len(p.facts) for p in several) == 4
+    english = Sayer(Captioner(CaptionConfig(languages=("en",)), {}), LooseConfig())
+    facts, rng = frozenset({("emotion", "anger"), ("sound", "rain")}), np.random.default_rng(0)
+    said = {english.say(facts, rng)[0] for _ in range(200)}
+    assert said & {over(("emotion", "anger"), ("sound", "rain"), "en", np.random.default_rng(i)) for i in range(200)}
+    with pytest.raises(ClaraError, match="below 0"):
+        drawn({}, joints=-1)
 
 
 def test_a_word_is_another_fact_in_every_language() -> None:

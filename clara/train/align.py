@@ -42,9 +42,10 @@ GROUPS = 6  # of texts of like length a batch: a batch's longest text is three t
 @dataclass(frozen=True)
 class AlignConfig:
     """`counts`: so many facts of each task a batch, several times over where the task has fewer; `pairs`: so many pairs
-    of sounds, said in one sentence. Every fact is said twice, in languages drawn by `captions`. `weights`: of each
-    task's own loss, 1 where not named; `names`: more translations; `loose`: phrasings that no
-    template has; `init`: a checkpoint whose text side to go on from.
+    of sounds, said in one sentence; `joints`: so many other sentences of several facts (a voice over a sound, an angry
+    low voice). Every fact is said twice, in languages drawn by `captions`. `weights`: of each task's own loss, 1 where
+    not named; `names`: more translations; `loose`: phrasings that no template has; `init`: a checkpoint whose text side
+    to go on from.
 
     `anchors`: a checkpoint trained against anchors, whose audio side the result gets: what is said of a fact is drawn
     to its anchor with weight `pull`, except in `far_languages`: there to where its twin in another language stands.
@@ -57,6 +58,7 @@ class AlignConfig:
     out: str
     counts: dict[str, int] = field(default_factory=dict)
     pairs: int = 24
+    joints: int = 0
     weights: dict[str, float] = field(default_factory=dict)
     names: NamesConfig | None = None
     init: str | None = None
@@ -153,7 +155,7 @@ class Aligner:
         lr = learning_rate(self.done, c.steps, c.optim)
         set_learning_rate(self.optimizer, lr)
         rng = np.random.default_rng([c.seed, self.done])
-        pairs = draw(c.counts, c.pairs, self.sayer, rng, self.known, self.names)
+        pairs = draw(c.counts, (c.pairs, c.joints), self.sayer, rng, self.known, self.names)
         text_UD = encode(model, self.tokenizer, [p.one for p in pairs] + [p.two for p in pairs])
         loss = loss_of(*text_UD.split(len(pairs)), pairs, c.weights, model.scale)
         if self.goals:

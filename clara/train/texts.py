@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 
 from clara.errors import ClaraError, unknown
-from clara.text.captions import Captioner, Fact, join, verbalize
+from clara.text.captions import EXCLUDES, SOUND_TASKS, Captioner, Fact, join, over, verbalize
 from clara.text.prompts import TASKS, languages, load_language, task_labels
 
 
@@ -104,6 +104,9 @@ class Sayer:
         """(text, language code)."""
         language = self.captioner.language(rng)
         if len(facts) > 1:
+            sounds = [f for f in facts if f[0] in SOUND_TASKS]
+            if len(facts) == 2 and len(sounds) == 1:
+                return over(*(facts - set(sounds)), *sounds, language, rng), language
             return join(facts, language, rng), language
         fact = next(iter(facts))
         if fact[0] in self.loose.tasks and rng.random() < self.loose.share:
@@ -124,9 +127,25 @@ def _template_words(language: str) -> list[str]:
     return [w for line in lines for w in re.sub(r"\{\w*\}", " ", line).split() if any(c.isalpha() for c in w)]
 
 
+def joint(rng: np.random.Generator) -> frozenset[Fact]:
+    """Two to four facts of one clip: a voice over a sound, or what a voice is like, whose it is and how it feels."""
+
+    def pick(task: str) -> Fact:
+        facts = facts_of_task(task)
+        return facts[rng.integers(len(facts))]
+
+    if rng.random() < 0.5:
+        return frozenset({pick(("emotion", "emotion", "speaker", "voice")[rng.integers(4)]), pick("sound")})
+    axes = [*EXCLUDES["voice"], ("trembling",)]
+    chosen = [axes[i] for i in rng.permutation(len(axes))[: 1 + rng.integers(2)]]
+    facts = [("voice", axis[rng.integers(len(axis))]) for axis in chosen]
+    facts += [pick(task) for task in ("emotion", "speaker") if rng.random() < 0.5]
+    return frozenset(facts if len(facts) > 1 else [*facts, pick("emotion")])
+
+
 def draw(
     counts: Mapping[str, int],
-    pairs: int,
+    several: tuple[int, int],
     sayer: Sayer,
     rng: np.random.Generator,
     known: Mapping[str, list[Fact]],
@@ -136,14 +155,15 @@ def draw(
 
     Args:
         counts: how many facts of each task, several times over where the task has fewer.
-        pairs: how many pairs of sounds, said in one sentence.
+        several: how many pairs of sounds said in one sentence, and how many other sentences of several facts (`joint`).
         sayer: puts facts into words.
         rng: the batch's own.
         known: the facts with anchors, by task; of words, which are their own translations, only these are drawn.
         names: more translations.
     """
-    if min((pairs, *counts.values())) < 0:
-        raise ClaraError(f"counts {dict(counts)}, pairs {pairs}: expected none below 0.")
+    pairs, joints = several
+    if min((pairs, joints, *counts.values())) < 0:
+        raise ClaraError(f"counts {dict(counts)}, pairs {pairs}, joints {joints}: expected none below 0.")
     chosen: list[frozenset[Fact]] = []
     for task, count in counts.items():
         # a word is its own translation: one that nobody recorded has nothing to be drawn to
@@ -152,8 +172,14 @@ def draw(
         chosen += [frozenset({facts[i]}) for i in np.concatenate(rounds)[:count]] if count else []
     sounds = facts_of_task("sound")
     two = {frozenset({sounds[i], sounds[j]}) for i, j in rng.integers(len(sounds), size=(pairs, 2)) if i != j}
-    chosen += sorted(two, key=sorted)
+    chosen += sorted(two | {joint(rng) for _ in range(joints)}, key=sorted)
 
     said = [(sayer.say(f, rng), sayer.say(f, rng), f) for f in chosen]
-    out = [Pair(one, two, min(f)[0], f, (a, b)) for (one, a), (two, b), f in said]
+    out = [Pair(one, two, _task(f), f, (a, b)) for (one, a), (two, b), f in said]
     return sorted(out + (names.draw(rng) if names else []), key=lambda pair: pair.task)
+
+
+def _task(facts: frozenset[Fact]) -> str:
+    """The task whose classes a text is told apart from. An angry voice over rain is no other emotion than anger."""
+    tasks = sorted({task for task, _ in facts})
+    return tasks[0] if len(tasks) == 1 else "joint"
