@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 import soundfile as sf
 import torch
+from safetensors.torch import save_file
 from tiny import tiny_zoo
 from torch.nn.functional import normalize
 
@@ -68,11 +69,46 @@ def test_saved_and_loaded(zoo: Embedder, folder: Path, tmp_path: Path) -> None:
     assert {p.name for p in (tmp_path / "sub").iterdir()} == {"my.index.safetensors", "my.index.json"}
 
 
+def test_adding_is_building_with_both(zoo: Embedder, folder: Path) -> None:
+    old = Index.build(zoo, [folder / "100.wav", folder / "200.wav", (np.ones(8000, np.float32), 16000)])
+    stale = Index(old.audio_ND.roll(1, 0), old.paths, old.model, old.sha256)
+    more = stale.add(zoo, [folder / "200.wav", folder / "400.wav", (np.ones(8000, np.float32), 16000)])
+    named = [Path(p).name for p in more.paths]
+    array = "<array (8000,) at 16000 Hz>"
+    assert named == ["100.wav", array, "200.wav", "400.wav", array] and len(more) == 5
+    fresh = Index.build(zoo, [folder / "200.wav", folder / "400.wav"])
+    torch.testing.assert_close(more.audio_ND[2:4], fresh.audio_ND, atol=1e-6, rtol=0)
+    assert torch.equal(more.audio_ND[:2], stale.audio_ND[[0, 2]])
+    with pytest.raises(ClaraError, match="build it again, or load that model"):
+        Index(old.audio_ND, old.paths, "other", "0" * 64).add(zoo, folder)
+
+
+def test_an_index_prints_as_one_line_and_is_compared_by_identity() -> None:
+    index = Index(torch.eye(2), ["a", "b"], "m", "0")
+    assert repr(index) == "Index(model='m', sha256='0')"
+    assert index == index and index != Index(torch.eye(2), ["a", "b"], "m", "0") and {index}
+
+
+def test_embeddings_may_be_numpys_and_must_be_rows() -> None:
+    index = Index(torch.eye(3), ["a", "b", "c"], "m", "0")
+    assert [h.path for h in index.nearest(np.array([[0.0, 2.0, 1.0]]), top=2)[0]] == ["b", "c"]
+    for wrong in (torch.zeros(3), torch.zeros(1, 2)):
+        with pytest.raises(ClaraError, match=r"expected \(B, 3\)"):
+            index.nearest(wrong)
+    with pytest.raises(ClaraError, match=r"top=1.5"):
+        index.nearest(torch.eye(3), top=1.5)
+
+
 def test_what_does_not_fit_is_refused(zoo: Embedder, folder: Path, tmp_path: Path) -> None:
     index = Index.build(zoo, folder)
     for arguments in ({}, {"text": "a", "audio": folder / "100.wav"}):
         with pytest.raises(ClaraError, match="one of them"):
             index.query(zoo, **arguments)
+    with pytest.raises(ClaraError, match="Got 5 clips to search by"):
+        index.query(zoo, audio=folder)
+    for arguments in (("name", folder), (str(folder), zoo)):
+        with pytest.raises(ClaraError, match=r"expected what clara.load\(name\) gives"):
+            Index.build(*arguments)
     with pytest.raises(ClaraError, match="top=0"):
         index.query(zoo, text="a", top=0)
     with pytest.raises(ClaraError, match="build it again, or load that model"):
@@ -84,6 +120,11 @@ def test_what_does_not_fit_is_refused(zoo: Embedder, folder: Path, tmp_path: Pat
     (tmp_path / "i.json").write_text(json.dumps({**meta, "paths": meta["paths"][:-1]}))
     with pytest.raises(ClaraError, match="4 paths and 5 embeddings"):
         Index.load(tmp_path / "i")
+    for damaged in (torch.zeros(5), torch.zeros(5, 16).half()):
+        save_file({"audio": damaged}, tmp_path / "i.safetensors")
+        (tmp_path / "i.json").write_text(json.dumps(meta))
+        with pytest.raises(ClaraError, match="is damaged"):
+            Index.load(tmp_path / "i")
     (tmp_path / "i.json").write_text("{}")
     with pytest.raises(ClaraError, match="is damaged"):
         Index.load(tmp_path / "i")

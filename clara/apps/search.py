@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -27,21 +27,35 @@ class Hit:
     score: float
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)  # tensors have no one truth to compare by
 class Index:
     """Embeddings (N, D) of unit length, what each is of, and the checkpoint they come from."""
 
-    audio_ND: Tensor
-    paths: list[str]
+    audio_ND: Tensor = field(repr=False)
+    paths: list[str] = field(repr=False)
     model: str
     sha256: str
 
     @classmethod
     def build(cls, zoo: Embedder, sources: Any, batch_size: int = 16, progress: bool = False) -> Index:
         """Embed files and folders. ClaraError for no audio, or a file that cannot be read (named)."""
+        embedder(zoo)
         items = expand(sources)
         paths = [waveform.describe(item) for item in items]
         return cls(zoo.embed_audio(items, batch_size, progress), paths, zoo.name, zoo.sha256)
+
+    def __len__(self) -> int:
+        return len(self.paths)
+
+    def add(self, zoo: Embedder, sources: Any, batch_size: int = 16, progress: bool = False) -> Index:
+        """This index with more audio; what it holds of the same paths is embedded anew. Raises as `build` does, and
+        when this index is of another checkpoint."""
+        self._check(zoo)
+        items = expand(sources)
+        new, again = Index.build(zoo, items, batch_size, progress), {str(i) for i in items if isinstance(i, str | Path)}
+        kept = [i for i, path in enumerate(self.paths) if path not in again]
+        paths = [self.paths[i] for i in kept] + new.paths
+        return Index(torch.cat([self.audio_ND[kept], new.audio_ND]), paths, new.model, new.sha256)
 
     def save(self, path: str | Path) -> Path:
         """Write PATH.safetensors (embeddings) and PATH.json (paths, model, hash). Returns the first."""
@@ -70,30 +84,54 @@ class Index:
         if len(index.paths) != len(index.audio_ND):
             counts = f"{len(index.paths)} paths and {len(index.audio_ND)} embeddings"
             raise ClaraError(f"The index at {path} holds {counts}: build it again.")
+        if audio_ND.ndim != 2 or audio_ND.dtype != torch.float32 or not all(isinstance(p, str) for p in index.paths):
+            raise ClaraError(f"The index at {path} is damaged (no matrix of float32, or no paths): build it again.")
         return index
 
     def query(self, zoo: Embedder, *, text: str | None = None, audio: Any = None, top: int = 5) -> list[Hit]:
         """The `top` clips nearest to a text (in any of the model's languages) or to another clip, best first.
 
         Raises:
-            ClaraError: both or neither of text and audio, `top` below 1, or an index of another checkpoint.
+            ClaraError: both or neither of text and audio, more than one clip, `top` below 1, or an index of another
+                checkpoint.
         """
         if (text is None) == (audio is None):
             raise ClaraError("Give text=… or audio=…, one of them.")
-        if zoo.sha256 != self.sha256:
+        self._check(zoo)
+        clips = [] if audio is None else expand(audio)
+        if len(clips) > 1:
+            raise ClaraError(f"Got {len(clips)} clips to search by: expected one.")
+        query_1D = zoo.embed_text([text]) if text is not None else zoo.embed_audio(clips)
+        return self.nearest(query_1D, top)[0]
+
+    def _check(self, zoo: Embedder) -> None:
+        if embedder(zoo).sha256 != self.sha256:
             raise ClaraError(
                 f"This index was built with {self.model} (weights {self.sha256[:12]}), the query comes from {zoo.name} "
                 f"({zoo.sha256[:12]}): build it again, or load that model."
             )
-        query_1D = zoo.embed_text([text]) if text is not None else zoo.embed_audio([audio])
-        return self.nearest(query_1D, top)[0]
 
     def nearest(self, query_QD: Tensor, top: int = 5) -> list[list[Hit]]:
-        """The `top` clips of each query embedding, best first."""
-        if top < 1:
-            raise ClaraError(f"top={top}: expected at least 1.")
-        scores, rows = top_k(query_QD, self.audio_ND, top)
+        """The `top` clips of each query embedding (Q, D), best first. ClaraError for other shapes, or `top` below 1."""
+        if not isinstance(top, int) or top < 1:
+            raise ClaraError(f"top={top!r}: expected a whole number of at least 1.")
+        scores, rows = top_k(vectors(query_QD, self.audio_ND.shape[1]), self.audio_ND, top)
         return [[Hit(self.paths[i], s) for s, i in zip(s_k, i_k)] for s_k, i_k in zip(scores.tolist(), rows.tolist())]
+
+
+def embedder(zoo: Embedder) -> Embedder:
+    """`zoo` itself. ClaraError for anything else, such as the name of a checkpoint."""
+    if not isinstance(zoo, Embedder):
+        raise ClaraError(f"Got {zoo!r:.60} to embed with: expected what clara.load(name) gives.")
+    return zoo
+
+
+def vectors(embedding_BD: Any, width: int) -> Tensor:
+    """Embeddings, also numpy's (as `clara embed` writes them), as a tensor (B, D). ClaraError for another shape."""
+    found_BD = torch.as_tensor(embedding_BD)
+    if found_BD.ndim != 2 or found_BD.shape[1] != width:
+        raise ClaraError(f"Got embeddings of shape {tuple(found_BD.shape)}: expected (B, {width}), one row a clip.")
+    return found_BD.float()
 
 
 def top_k(query_QD: Tensor, audio_ND: Tensor, k: int, chunk: int = CHUNK) -> tuple[Tensor, Tensor]:
