@@ -98,6 +98,7 @@ def test_windows_have_times(zoo: Embedder, clips: list) -> None:
         ({"labels": []}, "at least two"),
         ({"labels": ["rain"]}, "at least two"),
         ({"labels": "rain,wind"}, "is one text"),
+        ({"labels": {"rain": "rain falls", "wind": "wind blows"}}, "expected a list"),
         ({"labels": ["rain", " "]}, "not empty"),
         ({"labels": ["rain", 3]}, "not empty"),
         ({"labels": ["Rain", "wind", "rain "]}, "'Rain' and 'rain ', which are the same"),
@@ -116,6 +117,18 @@ def test_windows_have_times(zoo: Embedder, clips: list) -> None:
 def test_what_cannot_be_meant_is_refused(zoo: Embedder, arguments: dict, message: str) -> None:
     with pytest.raises(ClaraError, match=message):
         Classifier(zoo, **arguments)
+
+
+def test_an_embedder_and_embeddings_are_expected(zoo: Embedder, clips: list) -> None:
+    with pytest.raises(ClaraError, match="expected what clara.load"):
+        Classifier("clara-small.base", task="emotion")
+    classifier = Classifier(zoo, ["rain", "wind"])
+    audio_BD = zoo.embed_audio(clips)
+    assert classifier.predict(audio_BD.numpy()) == classifier.predict(audio_BD)
+    for wrong in (audio_BD[0], audio_BD[:, :3]):
+        for use in (classifier.predict, classifier.calibrate_embeddings):
+            with pytest.raises(ClaraError, match="one row a clip"):
+                use(wrong)
 
 
 def test_braces_in_labels_are_text(zoo: Embedder) -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 from torch.nn.functional import normalize
 
+from clara.apps.search import embedder, vectors
 from clara.errors import ClaraError
 from clara.text.prompts import fill, load_language, own_prompts, prompts, task_labels, term
 from clara.zoo.embedder import Embedder
@@ -60,6 +61,7 @@ class Classifier:
         language: str = "en",
         templates: Sequence[str] | None = None,
     ) -> None:
+        embedder(zoo)
         load_language(language)  # an unknown code is an error even where own labels do not need it
         if isinstance(templates, str) or (templates is not None and not list(templates)):
             raise ClaraError(f"templates={templates!r}: expected a list of texts such as 'the sound of {{}}'.")
@@ -87,7 +89,11 @@ class Classifier:
         return [self._prediction(p_K) for p_K in self.probabilities(audio_BD)]
 
     def probabilities(self, audio_BD: Tensor) -> Tensor:
-        """Softmax over the labels of scale × cosine (less the calibration): (B, K) in the order of `labels`."""
+        """Softmax over the labels of scale × cosine (less the calibration): (B, K) in the order of `labels`.
+
+        Raises:
+            ClaraError: no embeddings (B, D) of this model's width.
+        """
         return self._logits(audio_BD).softmax(-1)
 
     def windows(self, source: Any, batch_size: int = 16) -> list[tuple[float, float, Prediction]]:
@@ -105,6 +111,7 @@ class Classifier:
 
     def calibrate_embeddings(self, audio_BD: Tensor) -> Classifier:
         """`calibrate` on embeddings that exist already."""
+        audio_BD = vectors(audio_BD, self.label_KD.shape[1])
         if len(audio_BD) < 2:
             raise ClaraError(f"Got {len(audio_BD)} clips to calibrate on: expected many, at least two.")
         self.bias_K = None
@@ -112,7 +119,7 @@ class Classifier:
         return self
 
     def _logits(self, audio_BD: Tensor) -> Tensor:
-        logits_BK = self.zoo.scale * audio_BD @ self.label_KD.T
+        logits_BK = self.zoo.scale * vectors(audio_BD, self.label_KD.shape[1]) @ self.label_KD.T
         return logits_BK if self.bias_K is None else logits_BK - self.bias_K
 
     def _embed_labels(self) -> Tensor:
@@ -131,6 +138,8 @@ class Classifier:
 def _checked(labels: Sequence[str]) -> list[str]:
     if isinstance(labels, str):
         raise ClaraError(f"labels={labels!r} is one text: expected a list such as ['dog', 'rain'].")
+    if isinstance(labels, Mapping):
+        raise ClaraError(f"labels={labels!r}: expected a list; of a mapping only the keys would be heard of.")
     labels = list(labels)
     if len(labels) < 2:
         raise ClaraError(f"labels={labels!r}: expected at least two, for the scores say which of them fits best.")
