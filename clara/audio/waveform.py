@@ -17,11 +17,11 @@ import numpy as np
 import soundfile as sf
 import soxr
 
+from clara.audio.files import BLOCK_SECONDS, AudioFile
 from clara.errors import ClaraError
 
 CONTAINERS = (".m4a", ".mp4", ".webm", ".mkv", ".aac")
 EXTENSIONS = (".wav", ".flac", ".ogg", ".opus", ".mp3", ".aiff", ".aif", ".au", *CONTAINERS)
-BLOCK_SECONDS = 30.0
 
 
 @dataclass(frozen=True)
@@ -37,7 +37,8 @@ def read(source: Any, sample_rate: int, *, start: float = 0.0, seconds: float | 
     """Read `source` as mono float32 (T,) at `sample_rate` Hz, from `start` seconds for at most `seconds`.
 
     Raises:
-        ClaraError: missing or empty file, not audio, NaN or infinite samples, no samples in the span, a bare array.
+        ClaraError: missing or empty file, not audio, less audio than the header states (`clara.audio.files`), NaN or
+            infinite samples, no samples in the span, a bare array.
     """
     name = describe(source)
     wave, rate = _decode(source, start, seconds)
@@ -45,13 +46,14 @@ def read(source: Any, sample_rate: int, *, start: float = 0.0, seconds: float | 
 
 
 def info(source: Any) -> AudioInfo:
-    """Length, rate and channels without decoding the samples. Raises ClaraError as `read` does."""
+    """Length, rate and channels, without decoding the samples where the header states them. Raises ClaraError as `read`
+    does."""
     if isinstance(source, tuple):
         wave, rate = _array(source)
         return AudioInfo(wave.shape[0] / rate, rate, wave.shape[1])
     try:
-        found = sf.info(_handle(source))
-        return AudioInfo(found.frames / found.samplerate, found.samplerate, found.channels)
+        with AudioFile(_handle(source), describe(source)) as file:
+            return AudioInfo(file.length() / file.rate, file.rate, file.channels)
     except (sf.LibsndfileError, TypeError) as e:
         meta = _torchcodec(source, e).metadata
         return AudioInfo(float(meta.duration_seconds or 0.0), meta.sample_rate, meta.num_channels)
@@ -160,12 +162,9 @@ def _decode(source: Any, start: float, seconds: float | None) -> tuple[np.ndarra
         return wave[first : None if seconds is None else first + int(round(seconds * rate))], rate
     handle = _handle(source)
     try:
-        with sf.SoundFile(handle) as file:
-            rate = file.samplerate
-            if start:
-                file.seek(min(int(round(start * rate)), file.frames))
-            frames = -1 if seconds is None else int(round(seconds * rate))
-            return file.read(frames, dtype="float32", always_2d=True), rate
+        with AudioFile(handle, describe(source)) as file:
+            count = None if seconds is None else int(round(seconds * file.rate))
+            return file.read(int(round(start * file.rate)), count), file.rate
     except (sf.LibsndfileError, TypeError) as e:
         decoder = _torchcodec(source, e)
         return _span(decoder, start, None if seconds is None else start + seconds, describe(source))
@@ -232,13 +231,13 @@ def _resampled_blocks(source: Any, target: int) -> Iterator[np.ndarray]:
         return
     handle = _handle(source)
     try:
-        file = sf.SoundFile(handle)
+        file = AudioFile(handle, name)
     except (sf.LibsndfileError, TypeError) as e:
         decoder = _torchcodec(source, e)
         yield from _resampled(_spans(decoder, name), decoder.metadata.sample_rate, target, name)
         return
     with file:
-        yield from _resampled(_blocks(file, name), file.samplerate, target, name)
+        yield from _resampled(file.blocks(), file.rate, target, name)
 
 
 def _resampled(blocks: Iterator[np.ndarray], rate: int, target: int, name: str) -> Iterator[np.ndarray]:
@@ -253,16 +252,6 @@ def _resampled(blocks: Iterator[np.ndarray], rate: int, target: int, name: str) 
         raise ClaraError(f"{name} holds no samples.")
     if resampler:
         yield resampler.resample_chunk(np.zeros(0, np.float32), last=True)
-
-
-def _blocks(file: sf.SoundFile, name: str) -> Iterator[np.ndarray]:
-    total = 0
-    try:
-        for block in file.blocks(int(BLOCK_SECONDS * file.samplerate), dtype="float32", always_2d=True):
-            total += len(block)
-            yield block
-    except sf.LibsndfileError as e:
-        raise ClaraError(f"{name} breaks off after {total / file.samplerate:.1f} s ({e}).") from e
 
 
 def _spans(decoder: Any, name: str) -> Iterator[np.ndarray]:
