@@ -152,6 +152,8 @@ def test_what_the_word_decides_is_not_said_of_the_voice() -> None:
     found = voices(rows, measured)
     assert [a for a, words in found.items() if words] == ["5.wav", "30.wav"]
     assert found["5.wav"] == found["30.wav"] == ("bright",)
+    again = [dataclasses.replace(r, text=("said again",)) for r in rows]
+    assert voices([*rows, *again], measured) == found, "a clip of several rows is one clip"
     unread = voices([dataclasses.replace(r, transcript=None) for r in rows], measured)
     assert sum("bright" in words for words in unread.values()) >= 8
 

@@ -105,11 +105,11 @@ def voices(
     """The words of each clip, by its `audio`. `measured`: fields of `Acoustics`, by the same."""
     values = {r.audio: measured[r.audio] | {"semitones": _semitones(measured[r.audio])} for r in rows}
     _take_out_texts(rows, values, config.least_clips)
-    groups: dict[Any, list[str]] = defaultdict(list)
+    groups: dict[Any, dict[str, None]] = defaultdict(dict)  # each clip once, however many rows it has
     for r in rows:
-        groups[r.corpus, r.language].append(r.audio)
+        groups[r.corpus, r.language][r.audio] = None
         if r.speaker:
-            groups[r.corpus, r.language, r.speaker].append(r.audio)
+            groups[r.corpus, r.language, r.speaker][r.audio] = None
     ends = {
         (key, scale.measure): _ends([values[a][scale.measure] for a in clips], config)
         for key, clips in groups.items()
@@ -134,11 +134,12 @@ def _semitones(measured: Measured) -> float | None:
 
 def _take_out_texts(rows: Sequence[Row], values: Mapping[str, Measured], least_clips: int) -> None:
     """Shift what the words decide ("yes" is brighter than "go", whoever says it) by how far the clips of one text lie
-    from their corpus, where a text has enough clips to tell."""
-    everyone, texts = defaultdict(list), defaultdict(list)
+    from their corpus, where a text has enough clips to tell. A clip of several rows has the text of the first."""
+    everyone, texts, told = defaultdict(dict), defaultdict(list), set()
     for r in rows:
-        everyone[r.corpus, r.language].append(r.audio)
-        if text := r.transcript or (r.label if r.task == "word" else None):
+        everyone[r.corpus, r.language][r.audio] = None
+        if (text := r.transcript or (r.label if r.task == "word" else None)) and r.audio not in told:
+            told.add(r.audio)
             texts[r.corpus, r.language, text].append(r.audio)
     for measure in OF_THE_TEXT:
         usual = {key: _median(values, clips, measure) for key, clips in everyone.items()}
