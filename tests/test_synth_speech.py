@@ -17,7 +17,7 @@ from clara.cli import app
 from clara.data.espeak import Espeak, Manner
 from clara.data.manifest import read_manifest
 from clara.data.shards import read_shard, write_shards
-from clara.data.synth_speech import SpeechConfig, synthesise, texts
+from clara.data.synth_speech import SpeechConfig, as_recorded, synthesise, texts
 from clara.errors import ClaraError
 from clara.text.captions import facts_of
 
@@ -77,6 +77,20 @@ def test_the_same_seed_draws_the_same_voices_and_goes_on_where_it_stopped(tmp_pa
     assert not {p.name for p in (tmp_path / "c" / "lt").iterdir()} & files
 
 
+def test_speech_stands_between_pauses_over_a_noise_floor() -> None:
+    config = SpeechConfig(pause=(0.1, 0.3), snr_db=(20.0, 20.0))
+    speech = 0.5 * np.sin(np.arange(8000) * 0.2).astype(np.float32)
+    clips = [as_recorded(speech, config, np.random.default_rng(i)) for i in range(20)]
+    assert all(8000 + 3200 <= len(c) <= 8000 + 9600 for c in clips) and len({len(c) for c in clips}) > 15
+    for clip in clips:
+        before = int(np.correlate(clip, speech, "valid").argmax())
+        assert 1600 - 32 <= before <= 4800 + 32 and np.abs(clip).max() <= 1.0
+        floor, level = np.square(clip[: before - 40]).mean(), np.square(clip[before : before + 8000]).mean()
+        assert 10 < 10 * np.log10(level / floor) < 30
+    assert np.array_equal(clips[3], as_recorded(speech, config, np.random.default_rng(3)))
+    assert np.abs(as_recorded(2 * speech, config, np.random.default_rng(0))).max() <= 1.0
+
+
 @needs_espeak
 def test_manner_is_heard() -> None:
     from clara.data.espeak import espeak
@@ -119,7 +133,12 @@ def test_the_verb(tmp_path: Path) -> None:
 
 
 def test_mistakes_are_told(monkeypatch: pytest.MonkeyPatch) -> None:
-    for bad, word in (({"kinds": ("song",)}, "song"), ({"rate": (300, 100)}, "rate"), ({"takes": 0}, "take")):
+    for bad, word in (
+        ({"kinds": ("song",)}, "song"),
+        ({"rate": (300, 100)}, "rate"),
+        ({"takes": 0}, "take"),
+        ({"pause": (0.3, 0.1)}, "pause"),
+    ):
         with pytest.raises(ClaraError, match=word):
             SpeechConfig(**bad)
     with pytest.raises(ClaraError, match="'zeero'"):

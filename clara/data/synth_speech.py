@@ -21,6 +21,7 @@ import soundfile as sf
 import soxr
 from tqdm import tqdm
 
+from clara.audio.augment import add_noise
 from clara.data.espeak import Manner, espeak
 from clara.data.manifest import Row, row_from_dict, row_to_dict, write_manifest
 from clara.data.parallel import run_jobs
@@ -36,7 +37,8 @@ class SpeechConfig:
     """`languages` empty = every language file that espeak-ng has a voice for. `kinds`: 'words' (digits and commands,
     labelled), 'labels' (the names of emotions, sounds, instruments, voices: read aloud, captioned as quotations),
     'sentences' (the templates of emotions, filled). `only`: keys of the words wanted (empty = all). `takes`: clips of
-    each text, each with a voice, rate (words a minute), pitch and pitch range of its own."""
+    each text, each with a voice, rate (words a minute), pitch and pitch range of its own. As recordings, clips have a
+    `pause` (seconds) before and after the speech, and a noise floor `snr_db` below it."""
 
     languages: tuple[str, ...] = ()
     kinds: tuple[str, ...] = ("words",)
@@ -45,6 +47,8 @@ class SpeechConfig:
     rate: tuple[int, int] = (110, 220)
     pitch: tuple[int, int] = (20, 80)
     range: tuple[int, int] = (30, 80)
+    pause: tuple[float, float] = (0.05, 0.45)
+    snr_db: tuple[float, float] = (15.0, 50.0)
     sample_rate: int = 16000
     seed: int = 0
     workers: int = 1
@@ -55,7 +59,8 @@ class SpeechConfig:
                 raise unknown("kind of text", kind, KINDS)
         if not self.kinds or min(self.takes, self.workers, self.sample_rate) < 1:
             raise ClaraError(f"{self}: expected at least one kind, take and worker.")
-        for name, least, most in (("rate", 80, 450), ("pitch", 0, 99), ("range", 0, 99)):
+        bounds = (("rate", 80, 450), ("pitch", 0, 99), ("range", 0, 99), ("pause", 0, 10), ("snr_db", -20, 100))
+        for name, least, most in bounds:
             low, high = getattr(self, name)
             if not least <= low <= high <= most:
                 raise ClaraError(f"{name}={low, high}: expected two values from {least} to {most}, the lower first.")
@@ -152,16 +157,16 @@ def _speak_language(job: _Job) -> tuple[str, list[dict[str, Any]], list[str]]:
         if not readable:
             skipped.append(text.spoken)
             continue
-        for take, (path, manner) in enumerate(_takes(job, text, readable)):
-            seconds = _speak_file(path, text.spoken, manner, job.config.sample_rate)
+        for take, (path, manner, rng) in enumerate(_takes(job, text, readable)):
+            seconds = _speak_file(path, text.spoken, manner, job.config, rng)
             about = {"voice": manner.voice, "variant": manner.variant, "rate": manner.rate, "pitch": manner.pitch}
             row = Row(os.path.relpath(path), CORPUS, seconds=seconds, language=job.language, transcript=text.spoken)
             rows.append(row_to_dict(row) | text.columns | {"original": about | {"take": take, "synthetic": True}})
     return job.language, rows, skipped
 
 
-def _takes(job: _Job, text: Text, voices: list[str]) -> Iterator[tuple[Path, Manner]]:
-    """Files and manners of one text. The name holds a digest of all that the sound depends on."""
+def _takes(job: _Job, text: Text, voices: list[str]) -> Iterator[tuple[Path, Manner, np.random.Generator]]:
+    """Files and manners of one text, and what draws the rest. A name is a digest of all that the sound depends on."""
     c = job.config
     for take in range(c.takes):
         seed = hashlib.sha256(f"{c.seed}|{job.language}|{text.spoken}|{take}".encode()).digest()
@@ -170,21 +175,29 @@ def _takes(job: _Job, text: Text, voices: list[str]) -> Iterator[tuple[Path, Man
         bounds = (c.rate, c.pitch, c.range)
         drawn = [int(rng.integers(low, high + 1)) for low, high in bounds]
         manner = Manner(voices[rng.integers(len(voices))], variants[rng.integers(len(variants))], *drawn)
-        name = hashlib.sha256(f"{text.spoken}|{manner}|{c.sample_rate}|{take}".encode()).hexdigest()[:16]
-        yield job.out / job.language / f"{name}.flac", manner
+        about = f"{text.spoken}|{manner}|{c.sample_rate}|{c.pause}|{c.snr_db}|{seed.hex()}"
+        name = hashlib.sha256(about.encode()).hexdigest()[:16]
+        yield job.out / job.language / f"{name}.flac", manner, rng
 
 
-def _speak_file(path: Path, spoken: str, manner: Manner, sample_rate: int) -> float:
+def _speak_file(path: Path, spoken: str, manner: Manner, config: SpeechConfig, rng: np.random.Generator) -> float:
     """Speak into a file that is not there yet; its length in seconds."""
     if not path.is_file():
-        wave = soxr.resample(espeak().speak(spoken, manner), espeak().sample_rate, sample_rate)
+        wave = soxr.resample(espeak().speak(spoken, manner), espeak().sample_rate, config.sample_rate)
         data = io.BytesIO()
-        sf.write(data, wave, sample_rate, format="FLAC", subtype="PCM_16")
+        sf.write(data, as_recorded(wave, config, rng), config.sample_rate, format="FLAC", subtype="PCM_16")
         part = path.with_suffix(".tmp")
         part.write_bytes(data.getvalue())
         part.replace(path)
     stored = sf.info(str(path))
     return round(stored.frames / stored.samplerate, 4)
+
+
+def as_recorded(wave_T: np.ndarray, config: SpeechConfig, rng: np.random.Generator) -> np.ndarray:
+    """Speech with a pause before and after it and a noise floor under all, as a microphone gives it: float32 (T',)."""
+    before, after = (int(x * config.sample_rate) for x in rng.uniform(*config.pause, 2))
+    loud = add_noise(np.pad(wave_T.astype(np.float32), (before, after)), rng.uniform(*config.snr_db), rng)
+    return loud / max(1.0, float(np.abs(loud).max()))
 
 
 def summary(skipped: dict[str, list[str]]) -> str:
