@@ -190,3 +190,15 @@ def test_architectures_fit_their_tokenizer(name: str) -> None:
     tokenizer, text = build_tokenizer(config.tokenizer), config.text.options
     assert tokenizer.vocab_size == text.get("vocab_size", text.get("config", {}).get("vocab_size"))
     assert tokenizer.context_length <= text.get("context_length", 64)
+
+
+def test_every_file_of_a_tokenizer_is_asked_of_the_hub() -> None:
+    from huggingface_hub.utils import filter_repo_objects
+
+    from clara.text import hub
+
+    names = ["tokenizer.json", "tokenizer_config.json", "special_tokens_map.json", "added_tokens.json", "config.json"]
+    names += ["vocab.json", "vocab.txt", "merges.txt", "spiece.model", "sentencepiece.bpe.model", "normalizer.json"]
+    names += ["source.spm", "target.spm"]  # Marian's
+    others = ["model.safetensors", "pytorch_model.bin", "README.md", "onnx/model.onnx"]
+    assert list(filter_repo_objects([*names, *others], allow_patterns=hub.TOKENIZER)) == names

@@ -10,7 +10,7 @@ from pathlib import Path
 
 from clara.errors import ClaraError
 
-TOKENIZER = ["config.json", "*token*.json", "vocab.*", "merges.txt", "*.model", "normalizer.json"]
+TOKENIZER = ["config.json", "*token*.json", "vocab.*", "merges.txt", "*.model", "*.spm", "normalizer.json"]
 WEIGHTS = ["config.json", "model*.safetensors", "model.safetensors.index.json"]
 PICKLED = ["pytorch_model*.bin", "pytorch_model.bin.index.json"]
 
