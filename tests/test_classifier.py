@@ -120,7 +120,7 @@ def test_what_cannot_be_meant_is_refused(zoo: Embedder, arguments: dict, message
 
 
 def test_an_embedder_and_embeddings_are_expected(zoo: Embedder, clips: list) -> None:
-    with pytest.raises(ClaraError, match="expected what clara.load"):
+    with pytest.raises(ClaraError, match="to embed with"):
         Classifier("clara-small.base", task="emotion")
     classifier = Classifier(zoo, ["rain", "wind"])
     audio_BD = zoo.embed_audio(clips)

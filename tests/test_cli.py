@@ -60,7 +60,7 @@ def test_list_show_languages(model: str) -> None:
     assert "clara-small.base" in done("list") and "test-conv" not in done("list")
     assert done("list", "*.base").startswith("clara-small.base")
     assert done("list", "--licence", "none stated", "--task", "emotion").split()[0] == "wav2vec2_bert.paraclap"
-    assert "No checkpoint fits" in refused("list", "--licence", "restricted", "--language", "de")
+    assert "No checkpoint fits" in refused("list", "--license", "restricted", "--language", "de")
     assert "Did you mean 'emotion'" in refused("list", "--task", "emotions")
     foreign = done("show", "dasheng_sonar.glap")
     assert "converter: glap" in foreign and "| ESC-50, zero-shot |" in foreign
@@ -107,6 +107,45 @@ def test_retrieve(model: str, clips: Path, tmp_path: Path) -> None:
     found = json.loads(done("retrieve", "un son", "--folder", clips, "--save", tmp_path / "i", "-m", model, "--json"))
     assert len(found) == 3
     assert json.loads(done("retrieve", "un son", "--index", tmp_path / "i", "-m", model, "--json")) == found
+    more = ("--index", tmp_path / "i", "--folder", clips / "100.wav", "--save", tmp_path / "i", "-m", model)
+    assert json.loads(done("retrieve", "un son", *more, "--json")) == found
+    assert "add --like" in refused("retrieve", clips / "400.wav", "--folder", clips, "-m", model)
+
+
+def test_broken_clips_are_left_out_on_request(model: str, clips: Path, tmp_path: Path) -> None:
+    labels = ("--labels", "a,b", "-m", model)
+    plain, spans = done("classify", clips, *labels), done("classify", clips, *labels, "--windows")
+    (clips / "200.wav").write_text("no audio")
+    for flags, expected in (((), plain), (("--windows",), spans)):
+        assert "200.wav cannot be decoded" in refused("classify", clips, *labels, *flags)
+        result = call("classify", clips, *labels, *flags, "--skip-broken")
+        assert (result.exit_code, result.stdout) == (0, expected) and "left out: " in result.stderr
+    found = call("embed", clips, "-o", tmp_path / "x.npz", "-m", model, "--skip-broken")
+    assert "3 clips" in found.stdout and len(np.load(tmp_path / "x.npz")["paths"]) == 3
+    assert len(call("retrieve", "a", "--folder", clips, "-m", model, "--skip-broken").stdout.splitlines()) == 3
+
+
+def test_what_cannot_be_written_is_told_before_the_work(
+    model: str, clips: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("clara.zoo.embedder.Embedder.embed_audio", lambda *_: pytest.fail("embedded for nothing"))
+    (tmp_path / "file").write_text("no folder")
+    refused("embed", clips, "-o", tmp_path / "file" / "x.npz", "-m", model)
+    refused("retrieve", "rain", "--folder", clips, "-m", model, "--save", tmp_path / "file" / "index")
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["clips", "file"]
+
+
+def test_an_older_file_outlives_a_failed_write(
+    model: str, clips: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(*_: object, **__: object) -> None:
+        raise OSError(28, "No space left on device")
+
+    done("embed", clips, "-o", tmp_path / "x.npz", "-m", model)
+    before = (tmp_path / "x.npz").read_bytes()
+    monkeypatch.setattr("numpy.savez", full)
+    assert "No space left" in refused("embed", clips, "-o", tmp_path / "x.npz", "-m", model)
+    assert (tmp_path / "x.npz").read_bytes() == before
 
 
 def test_mistakes_are_one_line(model: str, clips: Path, tmp_path: Path) -> None:
@@ -120,7 +159,7 @@ def test_mistakes_are_one_line(model: str, clips: Path, tmp_path: Path) -> None:
     assert "Unknown language 'xx'" in refused("classify", clips, "--task", "emotion", "--language", "xx", "-m", model)
     assert "not empty" in refused("classify", clips, "--labels", "a,", "-m", model)
     assert "--task emotion" in refused("classify", clips, "-m", model)
-    assert "one of them" in refused("retrieve", "rain", "-m", model)
+    assert "or both" in refused("retrieve", "rain", "-m", model)
     assert "ends in .npz" in refused("embed", clips, "--out", tmp_path / "x.txt", "-m", model)
     assert "Did you mean 'clara-small'" in refused("show", "clara-smll")
     assert "Unknown train recipe" in refused("train", "no-such-recipe")

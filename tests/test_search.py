@@ -70,17 +70,32 @@ def test_saved_and_loaded(zoo: Embedder, folder: Path, tmp_path: Path) -> None:
 
 
 def test_adding_is_building_with_both(zoo: Embedder, folder: Path) -> None:
-    old = Index.build(zoo, [folder / "100.wav", folder / "200.wav", (np.ones(8000, np.float32), 16000)])
+    array = (np.ones(8000, np.float32), 16000)
+    old = Index.build(zoo, [folder / "100.wav", folder / "200.wav", array])
     stale = Index(old.audio_ND.roll(1, 0), old.paths, old.model, old.sha256)
-    more = stale.add(zoo, [folder / "200.wav", folder / "400.wav", (np.ones(8000, np.float32), 16000)])
-    named = [Path(p).name for p in more.paths]
-    array = "<array (8000,) at 16000 Hz>"
-    assert named == ["100.wav", array, "200.wav", "400.wav", array] and len(more) == 5
-    fresh = Index.build(zoo, [folder / "200.wav", folder / "400.wav"])
-    torch.testing.assert_close(more.audio_ND[2:4], fresh.audio_ND, atol=1e-6, rtol=0)
-    assert torch.equal(more.audio_ND[:2], stale.audio_ND[[0, 2]])
-    with pytest.raises(ClaraError, match="build it again, or load that model"):
-        Index(old.audio_ND, old.paths, "other", "0" * 64).add(zoo, folder)
+    new = Index.build(zoo, [folder / "200.wav", folder / "400.wav", array])
+    more = stale.add(new)
+    named = "<array (8000,) at 16000 Hz>"
+    assert [Path(p).name for p in more.paths] == ["100.wav", named, "200.wav", "400.wav", named] and len(more) == 5
+    assert torch.equal(more.audio_ND, torch.cat([stale.audio_ND[[0, 2]], new.audio_ND]))
+    with pytest.raises(ClaraError, match="Indexes of two checkpoints"):
+        Index(old.audio_ND, old.paths, "other", "0" * 64).add(old)
+
+
+def test_what_cannot_be_read_is_left_out_where_that_is_wanted(
+    zoo: Embedder, folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("clara.apps.search.TOGETHER", 3)
+    whole = Index.build(zoo, folder)
+    (folder / "1.wav").write_text("no audio")
+    told: list[str] = []
+    index = Index.build(zoo, folder, broken=told.append)
+    assert index.paths == whole.paths and len(told) == 1 and str(folder / "1.wav") in told[0]
+    torch.testing.assert_close(index.audio_ND, whole.audio_ND, atol=1e-5, rtol=0)
+    with pytest.raises(ClaraError, match=r"1\.wav cannot be decoded"):
+        Index.build(zoo, folder)
+    with pytest.raises(ClaraError, match="None of 1 clips"):
+        Index.build(zoo, folder / "1.wav", broken=told.append)
 
 
 def test_an_index_prints_as_one_line_and_is_compared_by_identity() -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -11,12 +12,14 @@ import torch
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor
+from tqdm import tqdm
 
 from clara.audio import waveform
 from clara.errors import ClaraError
 from clara.zoo.embedder import Embedder, expand
 
 CHUNK = 65536  # embeddings compared at once: bounded memory for an index of any size
+TOGETHER = 128  # clips embedded at once where broken ones are left out: one of them costs its neighbours a second pass
 
 
 @dataclass(frozen=True)
@@ -37,29 +40,35 @@ class Index:
     sha256: str
 
     @classmethod
-    def build(cls, zoo: Embedder, sources: Any, batch_size: int = 16, progress: bool = False) -> Index:
-        """Embed files and folders. ClaraError for no audio, or a file that cannot be read (named)."""
-        embedder(zoo)
-        items = expand(sources)
-        paths = [waveform.describe(item) for item in items]
-        return cls(zoo.embed_audio(items, batch_size, progress), paths, zoo.name, zoo.sha256)
+    def build(
+        cls,
+        zoo: Embedder,
+        sources: Any,
+        batch_size: int = 16,
+        progress: bool = False,
+        broken: Callable[[str], None] | None = None,
+    ) -> Index:
+        """Embed files and folders, as `embed_sources` does. ClaraError for no audio, or a file that cannot be read."""
+        items, audio_ND = embed_sources(zoo, sources, batch_size, progress, broken)
+        return cls(audio_ND, [waveform.describe(item) for item in items], zoo.name, zoo.sha256)
 
     def __len__(self) -> int:
         return len(self.paths)
 
-    def add(self, zoo: Embedder, sources: Any, batch_size: int = 16, progress: bool = False) -> Index:
-        """This index with more audio; what it holds of the same paths is embedded anew. Raises as `build` does, and
-        when this index is of another checkpoint."""
-        self._check(zoo)
-        items = expand(sources)
-        new, again = Index.build(zoo, items, batch_size, progress), {str(i) for i in items if isinstance(i, str | Path)}
-        kept = [i for i, path in enumerate(self.paths) if path not in again]
-        paths = [self.paths[i] for i in kept] + new.paths
-        return Index(torch.cat([self.audio_ND[kept], new.audio_ND]), paths, new.model, new.sha256)
+    def add(self, other: Index) -> Index:
+        """Both in one; what this one holds of the other's paths gives way to it. ClaraError for two checkpoints."""
+        if other.sha256 != self.sha256:
+            raise ClaraError(
+                f"Indexes of two checkpoints, {self.model} and {other.model}: build both with one of them."
+            )
+        newer = {path for path in other.paths if not path.startswith("<")}  # arrays and bytes have no path of their own
+        kept = [i for i, path in enumerate(self.paths) if path not in newer]
+        paths = [self.paths[i] for i in kept] + other.paths
+        return Index(torch.cat([self.audio_ND[kept], other.audio_ND]), paths, self.model, self.sha256)
 
     def save(self, path: str | Path) -> Path:
         """Write PATH.safetensors (embeddings) and PATH.json (paths, model, hash). Returns the first."""
-        tensors, meta = _files(path)
+        tensors, meta = index_files(path)
         tensors.parent.mkdir(parents=True, exist_ok=True)
         try:
             save_file({"audio": self.audio_ND.contiguous()}, tensors)
@@ -72,7 +81,7 @@ class Index:
     @classmethod
     def load(cls, path: str | Path) -> Index:
         """Read what `save` wrote. ClaraError when a file is missing, damaged, or the two do not belong together."""
-        tensors, meta = _files(path)
+        tensors, meta = index_files(path)
         for file in (tensors, meta):
             if not file.is_file():
                 raise ClaraError(f"No index at {path}: {file} is missing.")
@@ -119,6 +128,43 @@ class Index:
         return [[Hit(self.paths[i], s) for s, i in zip(s_k, i_k)] for s_k, i_k in zip(scores.tolist(), rows.tolist())]
 
 
+def embed_sources(
+    zoo: Embedder,
+    sources: Any,
+    batch_size: int = 16,
+    progress: bool = False,
+    broken: Callable[[str], None] | None = None,
+) -> tuple[list[Any], Tensor]:
+    """Files and folders -> (items, audio_ND). With `broken` those that cannot be read are left out, and it is told why.
+
+    Raises:
+        ClaraError: no audio, none that can be read, or without `broken` one that cannot (named).
+    """
+    embedder(zoo)
+    items = expand(sources)
+    if broken is None:
+        return items, zoo.embed_audio(items, batch_size, progress)
+    found: list[Any] = []
+    parts: list[Tensor] = []
+    for start in tqdm(range(0, len(items), TOGETHER), disable=not progress, unit=f" × {TOGETHER} clips"):
+        chunk = items[start : start + TOGETHER]
+        try:
+            parts.append(zoo.embed_audio(chunk, batch_size))
+            found += chunk
+            continue
+        except ClaraError:  # one of them: each by itself, to tell which
+            pass
+        for item in chunk:
+            try:
+                parts.append(zoo.embed_audio([item], batch_size))
+                found.append(item)
+            except ClaraError as e:
+                broken(str(e))
+    if not found:
+        raise ClaraError(f"None of {len(items)} clips can be read.")
+    return found, torch.cat(parts)
+
+
 def embedder(zoo: Embedder) -> Embedder:
     """`zoo` itself. ClaraError for anything else, such as the name of a checkpoint."""
     if not isinstance(zoo, Embedder):
@@ -147,7 +193,8 @@ def top_k(query_QD: Tensor, audio_ND: Tensor, k: int, chunk: int = CHUNK) -> tup
     return best, rows
 
 
-def _files(path: str | Path) -> tuple[Path, Path]:
+def index_files(path: str | Path) -> tuple[Path, Path]:
+    """The two files of an index: its embeddings, and what they are of."""
     path = Path(path)
     if path.suffix in (".safetensors", ".json"):
         path = path.with_suffix("")

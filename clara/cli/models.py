@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import json
+import os
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -16,15 +17,21 @@ from clara.errors import ClaraError, unknown
 from clara.zoo import catalog
 
 if TYPE_CHECKING:
-    from clara.apps.classifier import Prediction
+    from clara.apps.classifier import Classifier, Prediction
     from clara.zoo.embedder import Embedder
+
+
+SkipBroken = Annotated[bool, typer.Option("--skip-broken", help="Leave out what cannot be read.")]
 
 
 @app.command("list")
 def list_verb(
     pattern: Annotated[str, typer.Argument(help="Shell wildcards.")] = "*",
     licence: Annotated[
-        str | None, typer.Option(help="permissive, non-commercial, restricted, none stated, or a part of its name.")
+        str | None,
+        typer.Option(
+            "--licence", "--license", help="permissive, non-commercial, restricted, none stated, or a part of its name."
+        ),
     ] = None,
     task: Annotated[str | None, typer.Option(help="emotion, sound, music, word, retrieval …")] = None,
     language: Annotated[str | None, typer.Option(help="Code of a language of its training texts.")] = None,
@@ -89,16 +96,22 @@ def embed(
     model: Model = DEFAULT_MODEL,
     device: Device = None,
     batch_size: BatchSize = 16,
+    skip_broken: SkipBroken = False,
 ) -> None:
     """Embed audio into an .npz: audio (N, D) float32 of unit length, paths, model, sha256."""
     import numpy as np
 
+    from clara.apps.search import embed_sources
+
     if out.suffix != ".npz":
         raise ClaraError(f"--out {out}: expected a name that ends in .npz.")
-    zoo, items = _load(model, device), _expand(sources)
-    audio_ND = zoo.embed_audio(items, batch_size, progress=_at_terminal()).numpy()
-    out.parent.mkdir(parents=True, exist_ok=True)
-    np.savez(out, audio=audio_ND, paths=np.array([str(i) for i in items]), model=zoo.name, sha256=zoo.sha256)
+    _room_for(out)
+    zoo = _load(model, device)
+    items, audio = embed_sources(zoo, sources, batch_size, _at_terminal(), _left_out(skip_broken))
+    audio_ND, part = audio.numpy(), out.with_name(f".{out.name}.part")
+    with part.open("wb") as file:
+        np.savez(file, audio=audio_ND, paths=np.array([str(i) for i in items]), model=zoo.name, sha256=zoo.sha256)
+    os.replace(part, out)
     typer.echo(f"{len(items)} clips -> {out}, {audio_ND.shape[1]} numbers each")
 
 
@@ -120,9 +133,11 @@ def classify(
     model: Model = DEFAULT_MODEL,
     device: Device = None,
     batch_size: BatchSize = 16,
+    skip_broken: SkipBroken = False,
 ) -> None:
     """Name what is heard, by a task's labels or your own."""
     from clara.apps.classifier import Classifier
+    from clara.apps.search import embed_sources
 
     if task is None and labels is None:
         raise ClaraError(
@@ -131,15 +146,16 @@ def classify(
     zoo = _load(model, device)
     own = None if labels is None else [x.strip() for x in labels.split(",")]
     classifier = Classifier(zoo, own, task, language, template or None)
-    items = _expand(sources)
     if calibrate is not None:
         classifier.calibrate(calibrate, batch_size)
+    broken = _left_out(skip_broken)
     found: list[tuple[Any, dict[str, float], Prediction]]
     if windows:
-        spans = [(i, *window) for i in items for window in classifier.windows(i, batch_size)]
+        spans = [(i, *window) for i in _expand(sources) for window in _windows(classifier, i, batch_size, broken)]
         found = [(i, {"start": round(start, 3), "end": round(end, 3)}, p) for i, start, end, p in spans]
     else:
-        found = [(i, {}, p) for i, p in zip(items, classifier(items, batch_size, progress=_at_terminal()))]
+        items, audio_BD = embed_sources(zoo, sources, batch_size, _at_terminal(), broken)
+        found = [(i, {}, p) for i, p in zip(items, classifier.predict(audio_BD))]
     records: list[dict[str, Any]] = []
     for item, span, p in found:
         scores = [{"label": k, "name": classifier.names[k], "score": round(s, 4)} for k, s in p.top(top)]
@@ -159,21 +175,31 @@ def retrieve(
         str, typer.Argument(help="What to look for, in any of the model's languages; with --like a file.")
     ],
     folder: Annotated[list[str], typer.Option(help="Audio to search: folders or files; may be repeated.")] = [],  # noqa: B006
-    index: Annotated[Path | None, typer.Option(help="Search a saved index instead.")] = None,
-    save: Annotated[Path | None, typer.Option(help="Save the index of --folder for later.")] = None,
+    index: Annotated[Path | None, typer.Option(help="Search a saved index, with --folder both.")] = None,
+    save: Annotated[Path | None, typer.Option(help="Save what was searched as an index for later.")] = None,
     like: Annotated[bool, typer.Option("--like", help="QUERY is an audio file: find what sounds like it.")] = False,
     top: Annotated[int, typer.Option(min=1, help="Clips shown.")] = 5,
     as_json: Json = False,
     model: Model = DEFAULT_MODEL,
     device: Device = None,
+    skip_broken: SkipBroken = False,
 ) -> None:
     """Find clips in folders (or a saved index) by a text or by another clip."""
-    from clara.apps.search import Index
+    from clara.apps.search import Index, index_files
+    from clara.audio.waveform import EXTENSIONS
 
-    if bool(folder) == (index is not None):
-        raise ClaraError("Give --folder DIR (embedded now) or --index FILE (saved before), one of them.")
+    if not folder and index is None:
+        raise ClaraError("Give --folder DIR (embedded now) or --index FILE (saved before), or both.")
+    if not like and Path(query).suffix.lower() in EXTENSIONS and Path(query).is_file():
+        raise ClaraError(f"{query} is an audio file: add --like to find what sounds like it.")
+    found = None if index is None else Index.load(index)
+    for file in () if save is None else index_files(save):
+        _room_for(file)
     zoo = _load(model, device)
-    found = Index.load(index) if index is not None else Index.build(zoo, folder, progress=_at_terminal())
+    if folder:
+        new = Index.build(zoo, folder, progress=_at_terminal(), broken=_left_out(skip_broken))
+        found = new if found is None else found.add(new)
+    assert found is not None
     if save is not None:
         found.save(save)
     hits = found.query(zoo, audio=query, top=top) if like else found.query(zoo, text=query, top=top)
@@ -201,6 +227,31 @@ def _load(model: str, device: str | None) -> Embedder:
     from clara.zoo.embedder import load
 
     return load(model, device)
+
+
+def _room_for(file: Path) -> None:
+    """Find out before the work whether its outcome can be written. OSError where it cannot."""
+    file.parent.mkdir(parents=True, exist_ok=True)
+    there = file.exists()
+    file.open("ab").close()
+    if not there:
+        file.unlink()
+
+
+def _left_out(skip: bool) -> Callable[[str], None] | None:
+    return (lambda why: typer.echo(f"left out: {' '.join(why.split())}", err=True)) if skip else None
+
+
+def _windows(
+    classifier: Classifier, item: Any, batch_size: int, broken: Callable[[str], None] | None
+) -> list[tuple[float, float, Prediction]]:
+    try:
+        return classifier.windows(item, batch_size)
+    except ClaraError as e:
+        if broken is None:
+            raise
+        broken(str(e))
+        return []
 
 
 def _at_terminal() -> bool:
