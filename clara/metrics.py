@@ -262,11 +262,18 @@ def _resamples(arrays: tuple[Any, ...], seed: int, samples: int) -> tuple[list[n
 
 
 def bootstrap_interval(
-    figure: Callable[..., float], *arrays: Any, seed: int = 0, level: float = 0.95, samples: int = BOOTSTRAP_SAMPLES
+    figure: Callable[..., float | None],
+    *arrays: Any,
+    seed: int = 0,
+    level: float = 0.95,
+    samples: int = BOOTSTRAP_SAMPLES,
 ) -> tuple[float, float]:
-    """Percentile interval of `figure(*arrays)` when the items (rows of all arrays alike) are drawn with replacement."""
+    """Percentile interval of `figure(*arrays)` when the items (rows of all arrays alike) are drawn with replacement.
+    Draws of which the figure is None, which have none, are left out."""
     rows, draws = _resamples(arrays, seed, samples)
-    values = [figure(*(x[i] for x in rows)) for i in draws]
+    values = [value for i in draws if (value := figure(*(x[i] for x in rows))) is not None]
+    if not values:
+        raise ClaraError(f"The figure is not defined for any of {samples} resamples: it needs more items.")
     low, high = np.quantile(values, [(1 - level) / 2, (1 + level) / 2])
     return float(low), float(high)
 

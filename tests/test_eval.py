@@ -158,6 +158,18 @@ def test_languages_by_hand() -> None:
     assert "of_english" not in over_languages({"de": truth, "fr": truth}, truth, "uar")["other_languages"]
 
 
+def test_draws_of_clips_of_which_english_names_none_have_no_share() -> None:
+    truth = np.array([0, 0, 0, 1, 1])
+    got = over_languages({"en": np.array([0, 1, 1, 0, 0]), "de": truth}, truth, "accuracy")["other_languages"]
+    share = got["of_english"]
+    assert share["accuracy"] == pytest.approx(5.0) and share["accuracy_95"][0] >= 5 / 4
+    assert share["accuracy_95_left_out"] / metrics.BOOTSTRAP_SAMPLES == pytest.approx(0.8**5, abs=0.05)
+    usual = over_languages({"en": truth, "de": truth}, truth, "accuracy")["other_languages"]["of_english"]
+    assert usual == {"accuracy": 1.0, "accuracy_95": (1.0, 1.0), "uar": 1.0, "uar_95": (1.0, 1.0)}
+    with pytest.raises(ClaraError, match="not defined for any of 10 resamples"):
+        metrics.bootstrap_interval(lambda x: None, truth, samples=10)
+
+
 def test_many_languages_are_one_table(context: Context, corpus: Path, tmp_path: Path) -> None:
     (corpus.parent / "text.yaml").write_text("far_languages: [fr, pl]\n")
     codes = "[en, de, fr, it, pl, lt]"

@@ -93,19 +93,28 @@ def over_languages(
 
 
 def _shares(truth_B: np.ndarray, share_B: np.ndarray, english_B: np.ndarray, seed: int) -> dict[str, Any]:
-    """Accuracy and UAR as a share of English's on the same clips, with intervals; none where English gets nothing."""
+    """Accuracy and UAR as a share of English's on the same clips, with intervals; none where English gets nothing.
+    Resamples of the clips of which English gets nothing have no share: they are left out, and `NAME_95_left_out` tells
+    how many, where there are any."""
     out: dict[str, Any] = {}
     for name in RATES:
         base = rates(truth_B, english_B[:, None])[name]
         if base == 0:
             continue
 
-        def share(t: np.ndarray, other: np.ndarray, english: np.ndarray, name: str = name) -> float:
+        left_out = []
+
+        def share(t: np.ndarray, other: np.ndarray, english: np.ndarray, name: str = name) -> float | None:
             below = rates(t, english[:, None])[name]
-            return rates(t, other[:, None])[name] / below if below else 0.0
+            if below == 0:
+                left_out.append(name)  # noqa: B023 - called in this turn of the loop alone
+                return None
+            return rates(t, other[:, None])[name] / below
 
         out[name] = share(truth_B, share_B, english_B)
         out[f"{name}_95"] = metrics.bootstrap_interval(share, truth_B, share_B, english_B, seed=seed)
+        if left_out:
+            out[f"{name}_95_left_out"] = len(left_out)
     return out
 
 
