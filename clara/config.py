@@ -7,6 +7,7 @@ says so instead of passing the string on.
 from __future__ import annotations
 
 import dataclasses
+import importlib
 import types
 import typing
 from collections.abc import Callable, Mapping, Sequence
@@ -46,10 +47,11 @@ class ModelConfig:
 
 
 class Registry(Generic[T]):
-    """Named classes, each with the dataclass that configures it."""
+    """Named classes, each with the dataclass that configures it. `homes`, name -> module, are those whose module, which
+    registers them, is imported when one is first asked for: nobody waits for libraries that only others need."""
 
-    def __init__(self, kind: str) -> None:
-        self.kind = kind
+    def __init__(self, kind: str, homes: Mapping[str, str] | None = None) -> None:
+        self.kind, self._homes = kind, dict(homes or {})
         self._members: dict[str, tuple[type[T], type]] = {}
 
     def register(self, name: str, config: type) -> Callable[[type[T]], type[T]]:
@@ -64,13 +66,15 @@ class Registry(Generic[T]):
         return add
 
     def names(self) -> list[str]:
-        """Registered names, sorted."""
-        return sorted(self._members)
+        """Registered names and those that have a home, sorted."""
+        return sorted({*self._members, *self._homes})
 
     def get(self, name: str) -> tuple[type[T], type]:
         """The class and its config dataclass; ClaraError with near names when unknown."""
+        if name in self._homes and name not in self._members:
+            importlib.import_module(self._homes[name])
         if name not in self._members:
-            raise unknown(self.kind, name, self._members)
+            raise unknown(self.kind, name, self.names())
         return self._members[name]
 
     def create(self, spec: Spec, *args: Any) -> T:

@@ -15,8 +15,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import normalize
 
-import clara.audio.clap_mel
-import clara.towers  # noqa: F401  (registers every tower family)
+import clara.audio.clap_mel  # noqa: F401  (registers its front-end)
 from clara.audio.features import FRONT_ENDS
 from clara.config import ModelConfig
 from clara.layers import HEADS

@@ -3,6 +3,10 @@
 from __future__ import annotations
 
 import dataclasses
+import importlib
+import pkgutil
+import subprocess
+import sys
 import threading
 from typing import Any
 
@@ -11,6 +15,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.modules.module import register_module_parameter_registration_hook
 
+from clara import towers
 from clara.config import Spec, arch_config, arch_names, to_dict
 from clara.errors import ClaraError
 from clara.model import DualEncoder
@@ -59,6 +64,55 @@ def test_every_registered_family_has_a_test_config() -> None:
     assert {c.audio.kind for c in configs} == set(AUDIO_TOWERS.names())
     assert {c.text.kind for c in configs} == set(TEXT_TOWERS.names())
     assert {c.audio.options["config"]["model_type"] for c in configs if c.audio.kind == "hf_audio"} == set(FAMILIES)
+
+
+def test_the_table_of_families_is_what_their_modules_register() -> None:
+    for found in pkgutil.iter_modules(towers.__path__, "clara.towers."):
+        importlib.import_module(found.name)
+    for registry, homes in ((AUDIO_TOWERS, towers.AUDIO), (TEXT_TOWERS, towers.TEXT)):
+        assert registry.names() == sorted(homes)
+        assert {name: registry.get(name)[0].__module__ for name in homes} == homes
+
+
+@pytest.mark.parametrize(
+    ("code", "absent"),
+    [
+        (
+            "clara.load('clara-small.base', device='cpu').embed_text(['a dog'])",
+            ("open_clip", "timm", "torchvision", "transformers"),
+        ),
+        ("clara.create_model('test-htsat')", ("open_clip", "timm", "torchvision")),
+    ],
+)
+def test_loading_imports_no_other_familys_libraries(code: str, absent: tuple[str, ...]) -> None:
+    """They take longer than the checkpoint."""
+    code = f"import clara, sys; {code}; print([m for m in {absent} if m in sys.modules])"
+    run = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=300)
+    assert run.returncode == 0, run.stderr
+    assert run.stdout.strip() == "[]"
+
+
+@torch.no_grad()
+def test_the_text_towers_blocks_are_open_clips() -> None:
+    from open_clip.transformer import Transformer
+
+    own = TEXT_TOWERS.create(Spec("transformer", {"vocab_size": 10, "width": 32, "layers": 2, "heads": 4}))
+    theirs = Transformer(32, 2, 4)
+    theirs.load_state_dict(own.blocks.state_dict(), strict=True)
+    x_BLW, blocked = torch.randn(3, 7, 32), torch.zeros(12, 7, 7)
+    blocked[:, :, 5:] = -torch.inf
+    expected, found = theirs(x_BLW, attn_mask=blocked), x_BLW
+    for block in own.blocks["resblocks"]:
+        found = block(found, blocked)
+    torch.testing.assert_close(found, expected, **EXACT)
+
+
+def test_text_families_are_those_that_open_clip_names_and_gpt2() -> None:
+    from open_clip.hf_configs import arch_dict
+
+    from clara.towers import hf_text
+
+    assert {*arch_dict, "gpt2"} == set(hf_text.FAMILIES)
 
 
 @torch.no_grad()

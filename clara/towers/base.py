@@ -12,6 +12,7 @@ from torch.nn.modules.module import register_module_parameter_registration_hook
 
 from clara.config import Registry, Spec
 from clara.errors import ClaraError
+from clara.towers import AUDIO, TEXT
 
 
 class AudioTower(nn.Module):
@@ -45,8 +46,8 @@ class TextTower(nn.Module):
         return spec
 
 
-AUDIO_TOWERS: Registry[AudioTower] = Registry("audio tower")
-TEXT_TOWERS: Registry[TextTower] = Registry("text tower")
+AUDIO_TOWERS: Registry[AudioTower] = Registry("audio tower", AUDIO)
+TEXT_TOWERS: Registry[TextTower] = Registry("text tower", TEXT)
 
 
 _WEIGHTLESS: ContextVar[bool] = ContextVar("weightless", default=False)  # of this thread alone

@@ -7,7 +7,6 @@ from dataclasses import dataclass
 from functools import partial
 
 import torch
-from timm.models.vision_transformer import Block
 from torch import Tensor, nn
 
 from clara.errors import ClaraError
@@ -38,6 +37,8 @@ class DashengTower(AudioTower):
     """
 
     def __init__(self, config: DashengConfig) -> None:
+        from timm.models.vision_transformer import Block  # here: who wants the rules alone does not wait for timm
+
         super().__init__()
         c = self.config = config
         if c.chunk % c.patch or c.width % c.heads:

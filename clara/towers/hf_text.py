@@ -6,7 +6,6 @@ from dataclasses import dataclass
 from typing import Any
 
 import torch
-from open_clip.hf_configs import arch_dict
 from torch import Tensor, nn
 from transformers.modeling_outputs import ModelOutput
 
@@ -18,7 +17,7 @@ from clara.towers.hf_audio import inline, load_config, load_weights
 from clara.towers.remap import Drop, Rename
 
 WITHOUT_POOLER = ("gpt2", "m2m_100", "mt5")  # their models know no `add_pooling_layer`
-FAMILIES = (*arch_dict, "gpt2")
+FAMILIES = ("roberta", "xlm-roberta", "mt5", "bert", "m2m_100", "gpt2")
 
 
 def _last(out: ModelOutput, ids_BL: Tensor, mask_BL: Tensor) -> Tensor:
