@@ -28,13 +28,18 @@ def _onednn_types() -> frozenset[torch.dtype]:
 ONEDNN = _onednn_types()
 
 
+def by_onednn(x: Tensor) -> bool:
+    """Whether `x` is of what oneDNN's own products serve: inference on a CPU, in a type that it multiplies fast."""
+    other = torch.is_grad_enabled() or torch.jit.is_tracing() or torch.compiler.is_compiling()
+    return x.dtype in ONEDNN and x.device.type == "cpu" and not other
+
+
 def dense(layer: nn.Linear, x: Tensor, activation: str = "none") -> Tensor:
     """`layer(x)`, then `activation`: 'none' or 'gelu'. Inference on a CPU takes oneDNN's product, the one that
     torch.compile takes, which does the activation while a value is at hand and was up to a third faster than MKL's.
     Types that it does not know, and layers that are hooked or of another class, are multiplied as always."""
-    other = torch.is_grad_enabled() or torch.jit.is_tracing() or torch.compiler.is_compiling()
     plain = type(layer) is nn.Linear and not layer._forward_hooks and not layer._forward_pre_hooks
-    if x.dtype in ONEDNN and plain and not other and x.device.type == "cpu" and x.dtype == layer.weight.dtype:
+    if by_onednn(x) and plain and x.dtype == layer.weight.dtype:
         return _fused(x, layer.weight, layer.bias, activation)
     return nn.functional.gelu(layer(x)) if activation == "gelu" else layer(x)
 

@@ -3,21 +3,25 @@
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Callable
 from typing import Any
 
 import pytest
 import torch
-from torch import nn
+from torch import Tensor, nn
 from torch.nn.functional import interpolate
 
 from clara import layers
 from clara.errors import ClaraError
+from clara.towers import htsat
 from clara.towers.htsat import (
     AT_ONCE_ON_CPU,
     HTSAT,
+    Attention,
     HTSATConfig,
     at_once,
     bicubic,
+    by_products,
     clip_by_clip,
     merge_order,
     window_order,
@@ -51,14 +55,41 @@ def test_orders_are_permutations_that_shift_and_merge() -> None:
     plain = window_order(8, 4)
     merged = plain[merge_order(8, 4, 2)].view(16, 4)  # row-major places of the quadruples
     assert merged[0].tolist() == [0, 8, 1, 9]
+    assert torch.equal(window_order(8, 4, 2)[merge_order(8, 4, 2, 2)], merged.flatten())
     assert merged.flatten().sort().values.tolist() == list(range(64))
     assert (merged[:, 0] // 16 * 4 + merged[:, 0] % 8 // 2).tolist() == window_order(4, 2).tolist()
 
 
-def test_attention_at_once_is_attention_clip_by_clip() -> None:
-    q, k, v = torch.randn(3, 2, 4, 3, 16, 8)
-    bias = torch.randn(4, 3, 16, 16)
-    torch.testing.assert_close(at_once(q, k, v, bias), clip_by_clip(q, k, v, bias), **EXACT)
+@pytest.mark.parametrize("way", [at_once, by_products])
+@pytest.mark.parametrize(("clips", "windows"), [(2, 4), (1, 4), (2, 1), (1, 1)])
+def test_attention_is_the_same_in_every_way(way: Callable[..., Tensor], clips: int, windows: int) -> None:
+    q, k, v = torch.randn(3, clips, windows, 3, 16, 8)
+    bias = torch.randn(windows, 3, 16, 16)
+    expected = clip_by_clip(q, k, v, bias)  # first: the products use the bias up
+    torch.testing.assert_close(way(q, k, v, bias), expected, **EXACT)
+
+
+@torch.no_grad()
+@pytest.mark.skipif(torch.bfloat16 not in layers.ONEDNN, reason="this CPU's oneDNN multiplies no bf16")
+def test_bf16_takes_products_without_gradients_alone(monkeypatch: pytest.MonkeyPatch) -> None:
+    """And is as near to float32 where scores are large, as those of trained weights, as the fused attention is."""
+    part = Attention(TINY, 32, 4, 16, 2).eval()
+    part.qkv.weight.normal_(std=0.6)  # scores of a deviation of 25, the largest at 100
+    part.relative_position_bias_table.normal_(std=2.0)
+    x_BSC, calls = torch.randn(3, 256, 32), []
+    exact = part(x_BSC)
+    monkeypatch.setattr(htsat, "by_products", lambda *given: calls.append(0) or by_products(*given))
+    half, given = part.to(torch.bfloat16), x_BSC.to(torch.bfloat16)
+    with torch.enable_grad():
+        fused = half(given)
+    assert not calls
+    products = half(given)
+    assert calls
+
+    def distance(found: Tensor) -> float:
+        return float((found.float() - exact).norm() / exact.norm())
+
+    assert distance(products) < 1.5 * distance(fused) < 0.1
 
 
 @torch.no_grad()

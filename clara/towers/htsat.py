@@ -2,8 +2,8 @@
 LAION-CLAP, transformers' ClapModel, Microsoft CLAP 2023 and WavCaps use it, with LAION's attentional feature fusion
 (Wu et al. 2023, sec. 3.2; Dai et al. 2021).
 
-Written for speed: the tokens of a stage lie in window order, so that only shifted windows and the merging of patches
-move them, by one gather each.
+Written for speed: the tokens lie in the order of the windows that work on them, so that only the change to shifted
+windows and back and the merging of patches move them, by one gather each.
 """
 
 from __future__ import annotations
@@ -11,12 +11,11 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import torch
-from timm.layers import DropPath
 from torch import Tensor, nn
 from torch.nn.functional import pad, scaled_dot_product_attention
 
 from clara.errors import ClaraError
-from clara.layers import dense, masked_mean
+from clara.layers import by_onednn, dense, masked_mean
 from clara.towers.base import AUDIO_TOWERS, AudioTower, fit_window
 from clara.towers.remap import Drop, Rename
 
@@ -56,11 +55,11 @@ def window_order(side: int, window: int, shift: int = 0) -> Tensor:
     return grid.view(side // window, window, side // window, window).transpose(1, 2).reshape(-1)
 
 
-def merge_order(side: int, window: int, next_window: int) -> Tensor:
+def merge_order(side: int, window: int, next_window: int, shift: int = 0) -> Tensor:
     """Where the four patches that merge stand, in one stage's window order, in the order of the next: (S²,). Each
     quadruple is (even row, even column), (odd, even), (even, odd), (odd, odd) (Liu et al. 2021, their code's order)."""
     place = torch.empty(side * side, dtype=torch.long)
-    place[window_order(side, window)] = torch.arange(side * side)
+    place[window_order(side, window, shift)] = torch.arange(side * side)
     quads = place.view(side // 2, 2, side // 2, 2).permute(0, 2, 3, 1).reshape(-1, 4)
     return quads[window_order(side // 2, next_window)].reshape(-1)
 
@@ -109,7 +108,10 @@ class Attention(nn.Module):
         b, _, width = x_BSC.shape
         qkv = dense(self.qkv, x_BSC).view(b, self.windows, self.tokens, 3, self.heads, -1)
         bias = self.bias(qkv.dtype).expand(self.windows, -1, -1, -1)
-        attend = clip_by_clip if x_BSC.device.type == "cpu" else at_once
+        if qkv.dtype == torch.bfloat16 and by_onednn(qkv):
+            attend = by_products
+        else:
+            attend = clip_by_clip if x_BSC.device.type == "cpu" else at_once
         return dense(self.proj, attend(*qkv.permute(3, 0, 1, 4, 2, 5), bias).reshape(b, -1, width))
 
 
@@ -126,6 +128,15 @@ def at_once(q: Tensor, k: Tensor, v: Tensor, bias: Tensor) -> Tensor:
     return out.unflatten(1, q.shape[1:3]).transpose(2, 3)
 
 
+def by_products(q: Tensor, k: Tensor, v: Tensor, bias: Tensor) -> Tensor:
+    """The same, written out, and `bias` is used up: so much faster is oneDNN's product of many small matrices in bf16
+    than torch's fused attention on a CPU. Scores are rounded to bf16, as they are under autocast."""
+    scores = bias.expand(len(q), -1, -1, -1, -1).flatten(0, 2)
+    left, right, values = (x.flatten(0, 2) for x in (q, k, v))
+    scores.baddbmm_(left, right.transpose(1, 2), alpha=q.shape[-1] ** -0.5)
+    return torch.bmm(scores.softmax(-1), values).view(q.shape).transpose(2, 3)
+
+
 class MLP(nn.Module):
     """Two linear layers about a GELU."""
 
@@ -138,41 +149,36 @@ class MLP(nn.Module):
 
 
 class Block(nn.Module):
-    """One Swin block; every second one has its windows shifted by half."""
+    """One Swin block, whose windows may be shifted."""
 
-    def __init__(self, config: HTSATConfig, width: int, heads: int, side: int, drop: float, shifted: bool) -> None:
+    def __init__(self, config: HTSATConfig, width: int, heads: int, side: int, drop: float, shift: int) -> None:
         super().__init__()
-        shift = config.window // 2 if shifted and side > config.window else 0
         self.norm1 = nn.LayerNorm(width, eps=config.norm_eps)
         self.attn = Attention(config, width, heads, side, shift)
         self.norm2 = nn.LayerNorm(width, eps=config.norm_eps)
         self.mlp = MLP(width, int(config.mlp_ratio * width))
-        self.drop_path = DropPath(drop) if drop else nn.Identity()
-        there = back = None
-        if shift:
-            plain, rolled = window_order(side, config.window), window_order(side, config.window, shift)
-            there, back = plain.argsort()[rolled], rolled.argsort()[plain]
-        self.register_buffer("there", there, persistent=False)
-        self.register_buffer("back", back, persistent=False)
+        self.drop_path = _drop_path(drop) if drop else nn.Identity()
 
     def forward(self, x_BSC: Tensor) -> Tensor:
-        y = self.norm1(x_BSC)
-        if self.there is None:
-            y = self.attn(y)
-        else:
-            y = self.attn(y.index_select(1, self.there)).index_select(1, self.back)
-        x_BSC = x_BSC + self.drop_path(y)
+        x_BSC = x_BSC + self.drop_path(self.attn(self.norm1(x_BSC)))
         return x_BSC + self.drop_path(self.mlp(self.norm2(x_BSC)))
 
 
-class Merge(nn.Module):
-    """Four neighbouring patches become one of twice the width: (B, S², C) -> (B, S²/4, 2C)."""
+def _drop_path(drop: float) -> nn.Module:
+    from timm.layers import DropPath  # here: inference does not wait for timm
 
-    def __init__(self, config: HTSATConfig, width: int, side: int) -> None:
+    return DropPath(drop)
+
+
+class Merge(nn.Module):
+    """Four neighbouring patches become one of twice the width: (B, S², C), in windows shifted by `shift` -> (B, S²/4,
+    2C)."""
+
+    def __init__(self, config: HTSATConfig, width: int, side: int, shift: int) -> None:
         super().__init__()
         self.norm = nn.LayerNorm(4 * width)
         self.reduction = nn.Linear(4 * width, 2 * width, bias=False)
-        order = merge_order(side, min(config.window, side), min(config.window, side // 2))
+        order = merge_order(side, min(config.window, side), min(config.window, side // 2), shift)
         self.register_buffer("order", order, persistent=False)
 
     def forward(self, x_BSC: Tensor) -> Tensor:
@@ -181,15 +187,30 @@ class Merge(nn.Module):
 
 
 class Stage(nn.Module):
-    """Blocks at one resolution, then (but in the last stage) the merging."""
+    """Blocks at one resolution, every second with its windows shifted by half, then (but in the last stage) the
+    merging. `order`: of the tokens after the blocks, as `window_order`."""
 
-    def __init__(self, blocks: list[Block], downsample: Merge | None) -> None:
+    def __init__(self, config: HTSATConfig, number: int, drops: list[float]) -> None:
         super().__init__()
-        self.blocks = nn.Sequential(*blocks)
-        self.downsample = downsample
+        width, side = config.width * 2**number, config.image // config.patch // 2**number
+        window, heads = min(config.window, side), config.heads[number]
+        shift = window // 2 if side > window else 0
+        shifts = [shift * (i % 2) for i in range(len(drops))]
+        self.blocks = nn.Sequential(
+            *(Block(config, width, heads, side, drop, s) for drop, s in zip(drops, shifts, strict=True))
+        )
+        last = number == len(config.depths) - 1
+        self.downsample = None if last else Merge(config, width, side, shifts[-1])
+        plain, rolled = window_order(side, window), window_order(side, window, shift)
+        self.register_buffer("there", plain.argsort()[rolled] if shift else None, persistent=False)
+        self.register_buffer("back", rolled.argsort()[plain] if shift else None, persistent=False)
+        self.order = rolled if shifts[-1] else plain
 
     def forward(self, x_BSC: Tensor) -> Tensor:
-        x_BSC = self.blocks(x_BSC)
+        for i, block in enumerate(self.blocks):
+            if i and self.there is not None:
+                x_BSC = x_BSC.index_select(1, self.there if i % 2 else self.back)
+            x_BSC = block(x_BSC)
         return x_BSC if self.downsample is None else self.downsample(x_BSC)
 
 
@@ -227,7 +248,8 @@ class PatchEmbed(nn.Module):
 
     def forward(self, image_BSS: Tensor, chunks_LKSS: Tensor | None = None, long_B: Tensor | None = None) -> Tensor:
         """image_BSS, and for the clips that `long_B` marks, their CHUNKS excerpts: chunks_LKSS -> (B, S², C)."""
-        map_BCSS = self.proj(image_BSS[:, None])
+        # as channels last, in which a single channel is no copy, and then the tokens are none
+        map_BCSS = self.proj(image_BSS[..., None].permute(0, 3, 1, 2))
         if chunks_LKSS is not None:
             local = self.mel_conv2d(chunks_LKSS.flatten(0, 1)[:, None])
             local = local.unflatten(0, (-1, CHUNKS)).permute(0, 2, 3, 1, 4).flatten(3)
@@ -278,17 +300,13 @@ class HTSAT(AudioTower):
         self.bn0 = nn.BatchNorm1d(config.bins)
         self.patch_embed = PatchEmbed(config)
         drops = torch.linspace(0, config.drop_path, sum(config.depths)).split(list(config.depths))
-        self.layers = nn.ModuleList()
-        for i, (depth, heads, side) in enumerate(zip(config.depths, config.heads, sides)):
-            width = config.width * 2**i
-            blocks = [Block(config, width, heads, side, float(drops[i][j]), j % 2 == 1) for j in range(depth)]
-            self.layers.append(Stage(blocks, Merge(config, width, side) if i < stages - 1 else None))
+        self.layers = nn.ModuleList(Stage(config, i, drops[i].tolist()) for i in range(stages))
         self.norm = nn.LayerNorm(self.width)
         index, weight = bicubic(config.window_frames, self.ratio * config.image)
         self.register_buffer("taps", index, persistent=False)
         self.register_buffer("tap_weights", weight, persistent=False)
         self.register_buffer("first", window_order(sides[0], min(config.window, sides[0])), persistent=False)
-        self.register_buffer("rows", window_order(last, min(config.window, last)).argsort(), persistent=False)
+        self.register_buffer("rows", self.layers[-1].order.argsort(), persistent=False)
 
     def forward(self, x_BNF: Tensor, mask_BN: Tensor, pool: bool = True) -> Tensor:
         """a_BW, or a_BNW per column of the map in time order with `pool=False`. ClaraError when N exceeds the window
