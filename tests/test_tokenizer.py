@@ -94,6 +94,7 @@ def test_long_texts_keep_their_end(tokenizer: Tokenizer) -> None:
         (["a", "  \n"], "expected a text that is not empty"),
         (["a", None], "Got None"),
         ([3], "Got 3"),
+        (["a", "caf\udce9"], "UTF-8"),
     ],
 )
 def test_bad_texts_are_refused(tokenizer: Tokenizer, texts: object, message: str) -> None:

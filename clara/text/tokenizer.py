@@ -41,6 +41,8 @@ class Tokenizer:
         for text in texts:
             if not isinstance(text, str) or not text.strip():
                 raise ClaraError(f"Got {text!r}: expected a text that is not empty.")
+            if not _is_utf8(text):  # what Python makes of a command line's stray bytes
+                raise ClaraError(f"Got {text!r}: expected a text that can be written in UTF-8.")
             ids = self.encode(text)
             rows.append(ids if len(ids) <= self.context_length else ids[: self.context_length - 1] + ids[-1:])
         if not rows:
@@ -51,6 +53,14 @@ class Tokenizer:
             ids_BL[i, : len(ids)] = torch.tensor(ids)
         mask_BL = torch.arange(length)[None] < torch.tensor([len(ids) for ids in rows])[:, None]
         return ids_BL, mask_BL
+
+
+def _is_utf8(text: str) -> bool:
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        return False
+    return True
 
 
 TOKENIZERS: Registry[Tokenizer] = Registry("tokenizer")
