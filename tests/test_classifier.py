@@ -107,6 +107,8 @@ def test_windows_have_times(zoo: Embedder, clips: list) -> None:
         ({"labels": ["a", "b"], "templates": ["{adj}"]}, "slot"),
         ({"labels": ["a", "b"], "templates": "a {}"}, "expected a list"),
         ({"labels": ["a", "b"], "templates": []}, "expected a list"),
+        ({"labels": ["a", "b"], "templates": [None]}, "expected a text"),
+        ({"task": "emotion", "language": ["de", "en"]}, "expected one code"),
         ({"labels": ["a", "b"], "language": "xx"}, "Unknown language 'xx'"),
         ({"task": "emotion", "language": "deu"}, "Unknown language 'deu'"),
         ({"task": "emotions"}, "Did you mean 'emotion'"),

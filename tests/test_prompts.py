@@ -153,3 +153,12 @@ def test_own_labels_may_hold_braces() -> None:
         own_prompts(["dog"], ["it is {label}"])
     with pytest.raises(ClaraError, match="cannot be read"):
         own_prompts(["dog"], ["it is {"])
+
+
+@pytest.mark.parametrize(
+    ("said", "code"),
+    [("German", "de"), ("deutsch", "de"), ("日本語", "ja"), ("DE", "de"), ("zh-CN", "zh"), ("pt_BR", "pt")],
+)
+def test_a_language_by_another_name_is_told_its_code(said: str, code: str) -> None:
+    with pytest.raises(ClaraError, match=rf"Unknown language '{said}'.* '{code}'[.?]$"):
+        load_language(said)

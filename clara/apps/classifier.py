@@ -62,6 +62,8 @@ class Classifier:
         templates: Sequence[str] | None = None,
     ) -> None:
         embedder(zoo)
+        if not isinstance(language, str):
+            raise ClaraError(f"language={language!r}: expected one code, such as 'de'.")
         load_language(language)  # an unknown code is an error even where own labels do not need it
         if isinstance(templates, str) or (templates is not None and not list(templates)):
             raise ClaraError(f"templates={templates!r}: expected a list of texts such as 'the sound of {{}}'.")

@@ -52,7 +52,7 @@ def languages() -> list[str]:
 def load_language(code: str) -> Language:
     """Read one language. ClaraError for an unknown code or a malformed file."""
     if code not in languages():
-        raise unknown("language", code, languages())
+        raise ClaraError(f"{unknown('language', code, languages())}{_meant(code)}")
     data = load_yaml(FOLDER / f"{code}.yaml")
     missing = {"code", "name", "english_name", "checked", "terms", "templates", "compose", "said", "over"} - set(data)
     if missing or data["code"] != code:
@@ -62,6 +62,18 @@ def load_language(code: str) -> Language:
     joins = (tuple(data[name]) for name in ("compose", "said", "over"))
     degrees = {key: _strings(lines) for key, lines in data.get("degrees", {}).items()}
     return Language(code, data["name"], data["english_name"], data["checked"], terms, templates, *joins, degrees)
+
+
+def _meant(code: object) -> str:
+    """The code of what is named 'German', 'deutsch', 'DE' or 'de-DE'."""
+    said = str(code).casefold()
+    short = said.replace("_", "-").partition("-")[0]
+    if short in languages():
+        return f" Did you mean {short!r}?"
+    near = [
+        c for c in languages() if said in (load_language(c).name.casefold(), load_language(c).english_name.casefold())
+    ]
+    return f" {code} is {near[0]!r}." if near else ""
 
 
 def _strings(value: object) -> tuple[str, ...]:
@@ -77,6 +89,8 @@ def _term(value: object) -> Term:
 
 def slots(template: str) -> set[str]:
     """The slots of a template: '' for {}, else adj, noun, adv. ClaraError when braces do not balance."""
+    if not isinstance(template, str):
+        raise ClaraError(f"Template {template!r}: expected a text with {{}} where the label goes.")
     try:
         return {name for _, name, _, _ in string.Formatter().parse(template) if name is not None}
     except ValueError as e:
