@@ -103,7 +103,8 @@ class Context:
         info = load_corpus(spec.corpus, self.near).INFO
         found = find_corpus(spec.corpus, self.data, spec.folder, self.near)
         if found is None:
-            raise NoFolder(f"{info.name} is not at hand below {self.data} (as {spec.folder}; {info.source_url})")
+            about = f"corpus {info.name}; {info.source_url}"
+            raise NoFolder(f"{spec.folder or info.name} is not at hand below {self.data} ({about})")
         rows, missing = found.rows, found.missing
         chosen = {"split": spec.splits, "speaker": spec.speakers} | {k: (v,) for k, v in spec.where.items()}
         for name, wanted in chosen.items():

@@ -165,7 +165,7 @@ def _conclude(
     """Say what was not at hand, tell many languages as one table, and raise what was wrong with some evaluations."""
     absent, faults = left_out
     if not made["results"] and not faults:
-        whys = [str(e) for e in absent.values() if len(absent) <= FEW or not isinstance(e, NoFolder)]
+        whys = list(dict.fromkeys(str(e) for e in absent.values() if len(absent) <= FEW or not isinstance(e, NoFolder)))
         whys += [f"expected folders such as {', '.join(absent)}, or clips named as theirs"] if len(absent) > FEW else []
         raise ClaraError(f"Nothing of {made['recipe']} is at hand below {data}: {'; '.join(whys)}.")
     if log:
