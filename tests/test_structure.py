@@ -84,6 +84,12 @@ def test_file_keeps_the_rules(path: Path) -> None:
     assert ast.get_docstring(tree) or not tree.body, "a module begins by saying what it is"
 
 
+@pytest.mark.parametrize("path", sorted(Path(__file__).parent.rglob("*.py")), ids=lambda p: p.name)
+def test_files_of_tests_are_as_short(path: Path) -> None:
+    limit = MAX_TOWER_FILE if path.stem == "test_towers" else MAX_FILE
+    assert len(path.read_text(encoding="utf-8").splitlines()) <= limit
+
+
 def check_function(node: ast.FunctionDef | ast.AsyncFunctionDef) -> None:
     first = node.decorator_list[0].lineno if node.decorator_list else node.lineno
     assert node.end_lineno - first + 1 <= MAX_FUNCTION, f"{node.name} has too many lines"
