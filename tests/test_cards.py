@@ -114,6 +114,7 @@ def test_filters() -> None:
     assert catalog.list_pretrained(licence="none stated", task="emotion") == ["wav2vec2_bert.paraclap"]
     assert catalog.list_pretrained("htsat*", licence="cc0") == [n for n in FOREIGN if ".laion-" in n]
     assert "clara-small.base" in catalog.list_pretrained(language="de", task="emotion")
+    assert catalog.list_pretrained(language="German") == catalog.list_pretrained(language="de")
     assert all(catalog.checkpoint(n).terms == "permissive" for n in catalog.list_pretrained(licence="permissive"))
     for wrong in ({"task": "emotoin"}, {"licence": "gratis"}, {"language": "xx"}):
         with pytest.raises(ClaraError, match=f"Unknown {next(iter(wrong))} of a checkpoint"):

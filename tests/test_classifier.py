@@ -56,7 +56,8 @@ def test_prompts_are_averaged_as_unit_vectors(zoo: Embedder) -> None:
 
 
 def test_a_task_in_a_language(zoo: Embedder, clips: list) -> None:
-    classifier = Classifier(zoo, task="emotion", language="de")
+    classifier = Classifier(zoo, task="emotion", language="German")
+    assert classifier.language == "de"
     assert classifier.labels == task_labels("emotion")
     assert classifier.names["anger"] == "Wut"
     assert classifier.prompts == prompts("emotion", classifier.labels, "de")
@@ -108,7 +109,7 @@ def test_windows_have_times(zoo: Embedder, clips: list) -> None:
         ({"labels": ["a", "b"], "templates": "a {}"}, "expected a list"),
         ({"labels": ["a", "b"], "templates": []}, "expected a list"),
         ({"labels": ["a", "b"], "templates": [None]}, "expected a text"),
-        ({"task": "emotion", "language": ["de", "en"]}, "expected one code"),
+        ({"task": "emotion", "language": ["de", "en"]}, "expected one code or name"),
         ({"labels": ["a", "b"], "language": "xx"}, "Unknown language 'xx'"),
         ({"task": "emotion", "language": "deu"}, "Unknown language 'deu'"),
         ({"task": "emotions"}, "Did you mean 'emotion'"),

@@ -11,7 +11,19 @@ from collections import Counter
 import pytest
 
 from clara.errors import ClaraError
-from clara.text.prompts import FOLDER, TASKS, fill, languages, load_language, own_prompts, prompts, slots, task_labels
+from clara.text.captions import CaptionConfig, Captioner
+from clara.text.prompts import (
+    FOLDER,
+    TASKS,
+    fill,
+    language_code,
+    languages,
+    load_language,
+    own_prompts,
+    prompts,
+    slots,
+    task_labels,
+)
 
 SCRIPTS = {
     "am": ("ETHIOPIC",),
@@ -157,8 +169,39 @@ def test_own_labels_may_hold_braces() -> None:
 
 @pytest.mark.parametrize(
     ("said", "code"),
-    [("German", "de"), ("deutsch", "de"), ("日本語", "ja"), ("DE", "de"), ("zh-CN", "zh"), ("pt_BR", "pt")],
+    [
+        ("de", "de"), ("DE", "de"), ("German", "de"), (" deutsch", "de"), ("de-AT", "de"), ("pt_BR", "pt"),
+        ("pt_BR.UTF-8", "pt"), ("zh-Hans", "zh"), ("cmn-Hans-CN", "zh"), ("no", "nb"), ("norwegian bokmal", "nb"),
+        ("Norwegian", "nb"), ("日本語", "ja"), ("हिन्दी", "hi"), ("turkce", "tr"), ("TIẾNG VIỆT", "vi"),
+        ("avañe'ẽ", "gn"),
+    ],
+)  # fmt: skip
+def test_a_language_is_found_by_code_tag_and_name(said: str, code: str) -> None:
+    assert language_code(said) == code and load_language(said) is load_language(code)
+    assert prompts("emotion", ["anger"], said) == prompts("emotion", ["anger"], code)
+
+
+def test_every_name_is_found_and_no_two_languages_have_one() -> None:
+    for code in languages():
+        named = load_language(code)
+        assert [language_code(name) for name in (code, named.name, named.english_name)] == [code] * 3
+
+
+@pytest.mark.parametrize(
+    ("said", "message"),
+    [
+        ("Germn", r"Did you mean 'German' \(de\)\?$"),
+        ("espagnol", r"Did you mean 'Spanish' \(es\)\?$"),
+        ("deu", "Did you mean 'eu' or 'de'"),
+        ("Klingon", r"Known: am, ar.*zu\.$"),
+        ("", "Known: am"),
+        ("-", "Known: am"),
+    ],
 )
-def test_a_language_by_another_name_is_told_its_code(said: str, code: str) -> None:
-    with pytest.raises(ClaraError, match=rf"Unknown language '{said}'.* '{code}'[.?]$"):
+def test_a_language_that_is_none_is_told_the_nearest(said: str, message: str) -> None:
+    with pytest.raises(ClaraError, match=rf"Unknown language '{said}'\..*{message}"):
         load_language(said)
+
+
+def test_captions_are_drawn_in_languages_by_name() -> None:
+    assert Captioner(CaptionConfig(languages=("German", "pt-BR")), {}).languages == ("de", "pt")

@@ -12,7 +12,7 @@ from torch.nn.functional import normalize
 
 from clara.apps.search import embedder, vectors
 from clara.errors import ClaraError
-from clara.text.prompts import fill, load_language, own_prompts, prompts, task_labels, term
+from clara.text.prompts import fill, language_code, own_prompts, prompts, task_labels, term
 from clara.zoo.embedder import Embedder
 
 
@@ -44,7 +44,8 @@ class Classifier:
         zoo: the embedder (`clara.load(name)`).
         labels: the user's own label texts, in any language; or, with `task`, some of that task's keys (default: all).
         task: a task of the language files: emotion, sound, instrument, word, language, speaker, arousal, voice.
-        language: ISO 639-1 code of the label names and templates of a `task`. Own labels are used as they are.
+        language: of the label names and templates of a `task`: a code, a tag or a name ("de", "de-AT", "German",
+            "Deutsch"). Own labels are used as they are.
         templates: texts with {} where the label goes (with a task also {adj}, {noun}, {adv}); default: the
             language's own for a task, the bare label otherwise. Their embeddings are averaged: one unit vector a label.
 
@@ -62,9 +63,7 @@ class Classifier:
         templates: Sequence[str] | None = None,
     ) -> None:
         embedder(zoo)
-        if not isinstance(language, str):
-            raise ClaraError(f"language={language!r}: expected one code, such as 'de'.")
-        load_language(language)  # an unknown code is an error even where own labels do not need it
+        language = language_code(language)  # an unknown one is an error even where own labels do not need it
         if isinstance(templates, str) or (templates is not None and not list(templates)):
             raise ClaraError(f"templates={templates!r}: expected a list of texts such as 'the sound of {{}}'.")
         if labels is None:

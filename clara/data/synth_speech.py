@@ -26,7 +26,7 @@ from clara.data.espeak import Manner, espeak
 from clara.data.manifest import Row, row_from_dict, row_to_dict, write_manifest
 from clara.data.parallel import run_jobs
 from clara.errors import ClaraError, unknown
-from clara.text.prompts import Term, fill, languages, load_language
+from clara.text.prompts import Term, fill, language_code, languages, load_language
 
 KINDS = ("words", "labels", "sentences")
 CORPUS = "espeak"
@@ -94,11 +94,10 @@ def synthesise(out: str | Path, config: SpeechConfig = SpeechConfig()) -> dict[s
     out = Path(out)
     out.mkdir(parents=True, exist_ok=True)
     voiced = [code for code in languages() if espeak().voices_of(code)]
-    for code in config.languages:
-        load_language(code)
+    chosen = [language_code(language) for language in config.languages] or voiced
+    for code in chosen:
         if code not in voiced:
             raise unknown("language of espeak-ng", code, voiced)
-    chosen = list(config.languages or voiced)
     rows: dict[str, list[Row]] = {}
     skipped: dict[str, list[str]] = {}
     jobs = (_Job(out, code, config) for code in chosen)

@@ -18,7 +18,7 @@ from clara.data.corpora import find_corpus, published, told
 from clara.data.manifest import Row, load_corpus
 from clara.errors import ClaraError, unknown
 from clara.eval.embeddings import SERIAL, Spent, Supply, embed_clips, source
-from clara.text.prompts import TASKS, languages
+from clara.text.prompts import TASKS, language_code, languages
 
 __all__ = ["AudioTextEmbedder", "Context", "DataSpec", "NotAtHand", "labelled", "language_codes", "source", "truth_of"]
 
@@ -193,9 +193,9 @@ def labelled(rows: Sequence[Row], task: str, merge: Mapping[str, str] | None = N
 
 
 def language_codes(wanted: Sequence[str]) -> list[str]:
-    """Codes as given; the one word 'all' stands for every language that has a file, English first."""
+    """Codes, in the order given; the one word 'all' stands for every language that has a file, English first."""
     if list(wanted) == ["all"]:
         return ["en", *(code for code in languages() if code != "en")]
     if not wanted:
         raise ClaraError("languages is empty: expected codes such as [en, de], or [all].")
-    return list(wanted)
+    return [language_code(language) for language in wanted]

@@ -226,9 +226,8 @@ class Captioner:
     def __init__(self, config: CaptionConfig, inventory: Mapping[str, frozenset[Fact]]) -> None:
         """`inventory`: the facts that occur in each corpus, over all its clips."""
         self.config, self.inventory = config, inventory
-        self.languages = config.languages or tuple(languages())
-        for code in self.languages:
-            load_language(code)  # an unknown language fails here, not in step 900
+        # an unknown language fails here, not in step 900
+        self.languages = tuple(load_language(code).code for code in config.languages or languages())
 
     def language(self, rng: np.random.Generator) -> str:
         """A caption language: English with probability `english`, else any."""

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import difflib
+import re
 import string
+import unicodedata
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
@@ -12,6 +15,9 @@ from clara.config import load_yaml
 from clara.errors import ClaraError, unknown
 
 FOLDER = Path(__file__).parent / "languages"
+# tags that IANA's registry replaces or groups under another, and names that are neither language's first
+OLD_TAGS = {"no": "nb", "iw": "he", "in": "id", "cmn": "zh"}
+OTHER_NAMES = {"Norwegian": "nb", "norsk": "nb", "Mandarin": "zh", "Farsi": "fa", "Castilian": "es", "Oriya": "or"}
 TASKS = ("emotion", "sound", "instrument", "word", "language", "speaker", "arousal", "voice")
 
 
@@ -48,11 +54,56 @@ def languages() -> list[str]:
     return sorted(p.stem for p in FOLDER.glob("*.yaml"))
 
 
+def load_language(language: str) -> Language:
+    """Read one language, by anything that `language_code` knows. ClaraError for an unknown one or a malformed file."""
+    return _load(language_code(language))
+
+
+def language_code(language: str) -> str:
+    """The code of a language: itself, a tag that begins with it ("de-AT", "pt_BR", "zh-Hans"), its English name or its
+    own ("German", "deutsch"), in letters of any case and with or without their accents.
+
+    Raises:
+        ClaraError: no language with a file is called so; the nearest is named.
+    """
+    if not isinstance(language, str):
+        raise ClaraError(f"language={language!r}: expected one code or name, such as 'de' or 'German'.")
+    if code := find_language(language):
+        return code
+    names = _codes_by_name()
+    near = difflib.get_close_matches(_plain(language), names, n=1, cutoff=0.75)
+    hint = f" Did you mean {load_language(names[near[0]]).english_name!r} ({names[near[0]]})?" if near else ""
+    raise ClaraError(f"{unknown('language', language, languages())}{hint}")
+
+
 @cache
-def load_language(code: str) -> Language:
-    """Read one language. ClaraError for an unknown code or a malformed file."""
-    if code not in languages():
-        raise ClaraError(f"{unknown('language', code, languages())}{_meant(code)}")
+def find_language(language: str) -> str | None:
+    """`language_code`, or None where no language is called so."""
+    codes = languages()
+    if language in codes:
+        return language
+    tag = re.split(r"[-_.@]", language.strip().lower())[0]
+    found = OLD_TAGS.get(tag, tag)
+    return found if found in codes else _codes_by_name().get(_plain(language))
+
+
+@cache
+def _codes_by_name() -> dict[str, str]:
+    """Names as `_plain` writes them -> code. Read from the heads of the files: whole ones take seconds."""
+    found = {_plain(name): code for name, code in OTHER_NAMES.items()}
+    for code in languages():
+        head = (FOLDER / f"{code}.yaml").read_text(encoding="utf-8").partition("checked:")[0]
+        found |= {_plain(line.partition(": ")[2]): code for line in head.splitlines() if "name: " in line}
+    return found
+
+
+def _plain(name: str) -> str:
+    """Small letters alone, without accents: 'Türkçe' -> 'turkce'."""
+    return "".join(c for c in unicodedata.normalize("NFKD", name.casefold()) if c.isalpha())
+
+
+@cache
+def _load(code: str) -> Language:
     data = load_yaml(FOLDER / f"{code}.yaml")
     missing = {"code", "name", "english_name", "checked", "terms", "templates", "compose", "said", "over"} - set(data)
     if missing or data["code"] != code:
@@ -62,18 +113,6 @@ def load_language(code: str) -> Language:
     joins = (tuple(data[name]) for name in ("compose", "said", "over"))
     degrees = {key: _strings(lines) for key, lines in data.get("degrees", {}).items()}
     return Language(code, data["name"], data["english_name"], data["checked"], terms, templates, *joins, degrees)
-
-
-def _meant(code: object) -> str:
-    """The code of what is named 'German', 'deutsch', 'DE' or 'de-DE'."""
-    said = str(code).casefold()
-    short = said.replace("_", "-").partition("-")[0]
-    if short in languages():
-        return f" Did you mean {short!r}?"
-    near = [
-        c for c in languages() if said in (load_language(c).name.casefold(), load_language(c).english_name.casefold())
-    ]
-    return f" {code} is {near[0]!r}." if near else ""
 
 
 def _strings(value: object) -> tuple[str, ...]:

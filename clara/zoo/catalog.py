@@ -19,6 +19,7 @@ import yaml
 
 from clara.config import arch_names, build
 from clara.errors import ClaraError, unknown
+from clara.text.prompts import find_language
 
 PACKAGE = Path(__file__).parent.parent
 CARDS = PACKAGE / "_cards"  # a link to model_cards/: the wheel carries a copy, a checkout shows the originals
@@ -122,7 +123,7 @@ def list_pretrained(
         pattern: of the name.
         licence: one of TERMS ('permissive', 'non-commercial', …), or a part of the licence's name ('apache').
         task: what it was made or measured for: 'emotion', 'sound', 'music', 'retrieval' …
-        language: ISO 639-1 code among the languages of its training texts.
+        language: among the languages of its training texts: a code, a tag or a name ("de", "German").
 
     Raises:
         ClaraError: a licence, task or language that no checkpoint has.
@@ -131,6 +132,8 @@ def list_pretrained(
     if licence is None and task is None and language is None:
         return names
     rows = list(CHECKPOINTS.values())
+    if language is not None and language not in {c for r in rows for c in r.languages}:
+        language = find_language(language) or language
     known = {
         "licence": (licence, {*TERMS, *(r.license for r in rows)}),
         "task": (task, {t for r in rows for t in r.tasks}),
