@@ -93,6 +93,14 @@ def test_classify(model: str, clips: Path) -> None:
     assert "(calibrated)" in done("classify", one, *own, "--calibrate", clips)
 
 
+def test_labels_may_hold_commas_and_be_given_one_by_one(model: str, clips: Path) -> None:
+    line, wanted = '"rain, then wind", a "loud" bang', ["rain, then wind", 'a "loud" bang', "dog"]
+    (first, *_) = json.loads(done("classify", clips, "--labels", line, "--labels", "dog", "--json", "-m", model))
+    assert sorted(s["label"] for s in first["top"]) == sorted(wanted)
+    assert "Quote a whole label" in refused("classify", clips, "--labels", '"rain" then,dog', "-m", model)
+    assert "at least two" in refused("classify", clips, "--labels", "", "-m", model)
+
+
 def test_classify_windows(model: str, tmp_path: Path) -> None:
     path = tmp_path / "long.wav"
     sf.write(path, 0.1 * np.random.randn(16000 * 5), 16000)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import csv
 import json
 import os
 import sys
@@ -124,7 +125,10 @@ def classify(
     language: Annotated[
         str, typer.Option(help="Language of a task's labels: de, de-AT, German or Deutsch (see clara languages).")
     ] = "en",
-    labels: Annotated[str | None, typer.Option(help='Your own labels, or some of a task\'s: "dog,rain".')] = None,
+    labels: Annotated[
+        list[str],
+        typer.Option(help="Own labels, or some of a task's: 'dog,\"rain, then wind\"'; may be repeated."),
+    ] = [],  # noqa: B006
     template: Annotated[list[str], typer.Option(help="Text with {} for the label; may be repeated.")] = [],  # noqa: B006
     top: Annotated[int, typer.Option(min=1, help="Labels shown.")] = 3,
     windows: Annotated[bool, typer.Option("--windows", help="One answer a window, with times.")] = False,
@@ -139,12 +143,12 @@ def classify(
     from clara.apps.classifier import Classifier
     from clara.apps.search import embed_sources
 
-    if task is None and labels is None:
+    if task is None and not labels:
         raise ClaraError(
             'Give --task emotion (sound, instrument, word, …), or labels of your own: --labels "dog,rain".'
         )
+    own = [label for line in labels for label in _listed(line)] or None
     zoo = _load(model, device)
-    own = None if labels is None else [x.strip() for x in labels.split(",")]
     classifier = Classifier(zoo, own, task, language, template or None)
     if calibrate is not None:
         classifier.calibrate(calibrate, batch_size)
@@ -252,6 +256,14 @@ def _windows(
             raise
         broken(str(e))
         return []
+
+
+def _listed(line: str) -> list[str]:
+    """The labels of a line of CSV: between commas, or within quotes, where commas are letters."""
+    try:
+        return [label.strip() for label in next(csv.reader([line], skipinitialspace=True, strict=True), [""])] or [""]
+    except csv.Error as e:
+        raise ClaraError(f"--labels {line!r}: {e}. Quote a whole label: 'dog,\"rain, then wind\"'.") from e
 
 
 def _at_terminal() -> bool:
