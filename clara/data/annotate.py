@@ -15,7 +15,7 @@ from typing import Any
 from tqdm import tqdm
 
 from clara.data.manifest import TEXTS, Row, read_manifest, write_manifest
-from clara.data.parallel import run_jobs
+from clara.data.parallel import run_jobs, sole_writer
 from clara.data.samples import read_index, read_shard, sha256_of
 from clara.data.tars import groups, writer
 from clara.errors import ClaraError
@@ -37,7 +37,15 @@ def read_rows(source: Path, out: Path) -> list[Row]:
 def work_through(
     keys: Sequence[str], cache: Path, work: Callable[[list[str]], list[tuple[str, Any]]], chunk: int, workers: int = 1
 ) -> dict[str, Any]:
-    """`work(chunk of keys)` -> (key, plain value) of each, for every key that `cache` does not hold yet."""
+    """`work(chunk of keys)` -> (key, plain value) of each, for every key that `cache` does not hold yet. ClaraError:
+    another process is writing to it."""
+    with sole_writer(cache):
+        return _work_through(keys, cache, work, chunk, workers)
+
+
+def _work_through(
+    keys: Sequence[str], cache: Path, work: Callable[[list[str]], list[tuple[str, Any]]], chunk: int, workers: int
+) -> dict[str, Any]:
     done: dict[str, Any] = {}
     if cache.is_file():
         *whole, rest = cache.read_bytes().split(b"\n")  # Unicode has other ends of lines, which a text may hold
@@ -58,10 +66,16 @@ def work_through(
 
 def write_rows(source: Path, out: Path, additions: Mapping[str, Addition]) -> None:
     """Write `source` to `out` with what is added to each row, by its `audio`: texts are appended to those there are,
-    `original` is merged. Shards keep their audio byte for byte."""
+    `original` is merged. Shards keep their audio byte for byte. ClaraError: another process is writing shards there."""
     if not source.is_dir():
         write_manifest(out, (_added(row, additions.get(row.audio, {})) for row in read_manifest(source)))
         return
+    out.mkdir(parents=True, exist_ok=True)
+    with sole_writer(out):
+        _write_annotated(source, out, additions)
+
+
+def _write_annotated(source: Path, out: Path, additions: Mapping[str, Addition]) -> None:
     for path in _shards(source):
         own = {a.rpartition(".")[0]: value for a, value in additions.items() if a.startswith(f"{path}::")}
         _copy_shard(path, out / path.relative_to(source), own)

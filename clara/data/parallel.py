@@ -1,4 +1,5 @@
-"""Jobs in this process or in spawned ones, results as they come. What is done already the caller leaves out."""
+"""Jobs in this process or in spawned ones, results as they come, and one process alone that writes to a place. What is
+done already the caller leaves out."""
 
 from __future__ import annotations
 
@@ -6,7 +7,11 @@ import multiprocessing
 from collections.abc import Callable, Iterator
 from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
 from concurrent.futures.process import BrokenProcessPool
+from contextlib import contextmanager, suppress
+from pathlib import Path
 from typing import TypeVar
+
+from filelock import FileLock, Timeout
 
 from clara.errors import ClaraError
 
@@ -45,3 +50,23 @@ def run_jobs(work: Callable[[Job], Result], jobs: Iterator[Job], workers: int) -
         ) from failure
     if failure is not None:
         raise failure
+
+
+@contextmanager
+def sole_writer(place: Path) -> Iterator[None]:
+    """Write to `place`, a folder that is there or a file, alone. The system's lock ends with the process, however that
+    ends.
+
+    Raises:
+        ClaraError: another process writes there now.
+    """
+    lock = place / ".writing.lock" if place.is_dir() else place.with_name(f".{place.name}.lock")
+    try:
+        with FileLock(lock, timeout=0):
+            try:
+                yield
+            finally:
+                with suppress(PermissionError):  # Windows removes no open file
+                    lock.unlink(missing_ok=True)
+    except Timeout as e:
+        raise ClaraError(f"{place}: another process is writing there. Wait for it, or choose another place.") from e

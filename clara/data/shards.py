@@ -10,6 +10,7 @@ import hashlib
 import io
 import json
 import math
+import os
 import re
 import zlib
 from collections.abc import Iterable, Iterator, Mapping, Sized
@@ -24,7 +25,7 @@ from tqdm import tqdm
 
 from clara.audio.waveform import info, stream
 from clara.data.manifest import TEXTS, Row, row_to_dict, split_audio
-from clara.data.parallel import run_jobs
+from clara.data.parallel import run_jobs, sole_writer
 from clara.data.samples import Problem, Sample, read_index, read_shard, sample_from_wds, sha256_of, verify_shards
 from clara.data.tars import members, writer
 from clara.errors import ClaraError, unknown
@@ -87,10 +88,16 @@ def write_shards(rows: Iterable[Row], out: str | Path, config: ShardConfig = Sha
     on where it stopped. Other corpora may be written to the same folder in other runs.
 
     Raises:
-        ClaraError: a clip cannot be decoded (its row is named), no rows, or `out` holds other shards of the same name.
+        ClaraError: a clip cannot be decoded (its row is named), no rows, `out` holds other shards of the same name, or
+            another process is writing to it.
     """
     out = Path(out)
     out.mkdir(parents=True, exist_ok=True)
+    with sole_writer(out):
+        return _write_shards(rows, out, config)
+
+
+def _write_shards(rows: Iterable[Row], out: Path, config: ShardConfig) -> dict[str, Any]:
     for part in out.glob("*.tmp"):
         part.unlink()
     entries = {e["name"]: e for e in read_index(out)["shards"]} if (out / "index.json").is_file() else {}
@@ -173,7 +180,8 @@ def _refuse_leftovers(out: Path, entries: Mapping[str, Any], current: set[str]) 
 
 
 def _write_shard(job: _Job) -> dict[str, Any]:
-    part, path = job.out / f"{job.name}.tmp", job.out / job.name
+    # a worker may outlive a killed run, and must not put its half in the next one's place
+    part, path = job.out / f"{job.name}.{os.getpid()}.tmp", job.out / job.name
     count, seconds, skipped = 0, 0.0, []
     with writer(part) as tar:
         for i, row in enumerate(job.rows):

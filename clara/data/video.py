@@ -22,7 +22,7 @@ from tqdm import tqdm
 from clara.audio.waveform import read
 from clara.data.captioner import CocaConfig, caption, load_coca
 from clara.data.manifest import Row
-from clara.data.parallel import run_jobs
+from clara.data.parallel import run_jobs, sole_writer
 from clara.data.samples import read_index, sha256_of
 from clara.data.shards import ShardConfig, encode, meta_from_row, write_index
 from clara.data.tars import writer
@@ -84,13 +84,19 @@ def caption_videos(
     kept. `on_error`: "skip" leaves out what cannot be read, "raise" (after what is under way is done) does not.
 
     Raises:
-        ClaraError: no video, one that cannot be decoded or has no sound, or no such CoCa.
+        ClaraError: no video, one that cannot be decoded or has no sound, no such CoCa, or another process is writing to
+            `out`.
     """
     require("av", "video")
     if not videos:
         raise ClaraError("No video: give at least one file.")
     out = Path(out)
     out.mkdir(parents=True, exist_ok=True)
+    with sole_writer(out):
+        return _caption_videos(videos, out, config, on_error)
+
+
+def _caption_videos(videos: Sequence[str | Path], out: Path, config: VideoConfig, on_error: str) -> dict[str, Any]:
     for part in out.glob("*.tmp"):
         part.unlink()
     entries = {e["name"]: e for e in read_index(out)["shards"]} if (out / "index.json").is_file() else {}
@@ -128,14 +134,14 @@ def _write_or_skip(job: _Job) -> dict[str, Any]:
     try:
         return _write_video(job)
     except ClaraError as e:
-        part = job.out / f"{job.name}.tmp"
+        part = job.out / f"{job.name}.{os.getpid()}.tmp"
         with writer(part):
             pass
         return _entry(job, part, 0, 0.0, [{"audio": job.path.name, "kept": 0, "why": str(e)}])
 
 
 def _write_video(job: _Job) -> dict[str, Any]:
-    c, part = job.config, job.out / f"{job.name}.tmp"
+    c, part = job.config, job.out / f"{job.name}.{os.getpid()}.tmp"
     spans = scenes(job.path, c)
     times = [_times(s, c.frames) for s in spans]
     pictures = frames_at(job.path, [t for ts in times for t in ts])
