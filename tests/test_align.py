@@ -9,16 +9,20 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import soundfile as sf
 import torch
 import yaml
 from torch.nn.functional import normalize
 
 import clara
+from clara.audio.features import pad_waves
+from clara.data.manifest import Row
+from clara.data.shards import write_shards
 from clara.errors import ClaraError
 from clara.text.captions import EXCLUDES, CaptionConfig, Captioner, over, verbalize
 from clara.text.prompts import load_language
 from clara.train.align import AlignConfig, Aligner, align, encode, loss_of
-from clara.train.anchors import Goals
+from clara.train.anchors import Goals, prototypes
 from clara.train.texts import LooseConfig, Names, NamesConfig, Pair, Sayer, draw, facts_of_task
 from clara.zoo.factory import create_model, get_tokenizer
 
@@ -235,6 +239,28 @@ def test_texts_of_two_facts_alone_have_a_finite_goal(anchored: tuple[Path, Goals
     scale = torch.tensor(16.0)
     assert float(goals.loss(between[None], [both], scale)) == pytest.approx(0.0, abs=1e-5)
     assert float(goals.loss(-between[None], [both], scale)) == pytest.approx(8.0, abs=1e-5)
+
+
+def test_words_that_audio_was_not_trained_on_lie_where_their_clips_do(
+    anchored: tuple[Path, Goals], tmp_path: Path
+) -> None:
+    rows, waves = [], {"zero": [], "你好": []}
+    for i in range(4):
+        word, path = ("zero", "你好")[i % 2], tmp_path / f"{i}.wav"
+        waves[word].append(np.random.default_rng(i).normal(0, 0.1, 8000 + 1600 * i).astype(np.float32))
+        sf.write(path, waves[word][-1], 16000, subtype="FLOAT")
+        rows.append(Row(str(path), "espeak", language="zh", label=word, task="word", gender="female"))
+    write_shards(rows, tmp_path / "shards")
+    model = create_model(f"dir:{anchored[0]}")
+    found = prototypes(model, [str(tmp_path / "shards" / "*.tar")], FACTS)
+    assert set(found) == {"word/zh:zero"}  # one word has an anchor, the voice is not what the clips are of
+    audio_2D = torch.cat([model.eval().encode_audio(*pad_waves([torch.from_numpy(w)])) for w in waves["zero"]])
+    assert torch.allclose(found["word/zh:zero"], normalize(audio_2D.detach().mean(0), dim=0), atol=1e-4)
+    goals = Goals(model, FACTS, {}, more=found)
+    assert goals.by_task()["word"] == [("word", "zh:zero"), ("word", "zh:你好")]
+    assert torch.equal(goals.vector_KD[goals.row["word", "zh:zero"]], found["word/zh:zero"])
+    with pytest.raises(ClaraError, match="No shards"):
+        prototypes(model, [str(tmp_path / "none" / "*.tar")], FACTS)
 
 
 def test_anchors_must_be_anchors(anchored: tuple[Path, Goals], tmp_path: Path) -> None:

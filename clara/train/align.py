@@ -24,7 +24,7 @@ from clara.model import DualEncoder
 from clara.text.captions import CaptionConfig, Captioner
 from clara.text.tokenizer import FactsTokenizer, SentencePiece, Tokenizer, build_tokenizer
 from clara.train import checkpoint
-from clara.train.anchors import Goals
+from clara.train.anchors import Goals, prototypes
 from clara.train.log import running
 from clara.train.optim import (
     EMA,
@@ -49,9 +49,10 @@ class AlignConfig:
 
     `anchors`: a checkpoint trained against anchors, whose audio side the result gets: what is said of a fact is drawn
     to its anchor with weight `pull`, except in `far_languages`: there to where its twin in another language stands.
-    `unheard`: facts without an anchor that get one between others ('emotion/boredom': ['emotion/sadness', …]), of which
-    it shares `unheard_share`: every clip between two anchors is nearest to a point between them, and with 1 it would
-    take theirs; the rest of its length lies where no anchor is."""
+    `heard`: shards, as globs, whose clips' mean embeddings are anchors of what the audio was not trained on (words that
+    espeak-ng speaks). `unheard`: facts without an anchor that get one between others ('emotion/boredom':
+    ['emotion/sadness', …]), of which it shares `unheard_share`: every clip between two anchors is nearest to a point
+    between them, and with 1 it would take theirs; the rest of its length lies where no anchor is."""
 
     model: str
     steps: int
@@ -63,6 +64,7 @@ class AlignConfig:
     names: NamesConfig | None = None
     init: str | None = None
     anchors: str | None = None
+    heard: tuple[str, ...] = ()
     unheard: dict[str, tuple[str, ...]] = field(default_factory=dict)
     unheard_share: float = 1.0
     pull: float = 1.0
@@ -227,7 +229,8 @@ def _start(config: AlignConfig) -> tuple[DualEncoder, Tokenizer, Goals | None]:
     audio = {n: t for n, t in source.state_dict().items() if not n.startswith(("text.", "text_head."))}
     text = {n: t for n, t in model.state_dict().items() if n not in audio}
     load_strictly(model, {**text, **audio}, f"anchors {config.anchors!r}")
-    return model, tokenizer, Goals(source, facts.facts, config.unheard, config.unheard_share)
+    more = prototypes(source, config.heard, facts.facts) if config.heard else {}
+    return model, tokenizer, Goals(source, facts.facts, config.unheard, config.unheard_share, more)
 
 
 def carried_over(table_VW: Tensor, old: Tokenizer, new: Tokenizer) -> Tensor:
