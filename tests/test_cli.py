@@ -230,7 +230,7 @@ def test_train_and_finetune_pass_what_they_are_given(monkeypatch: pytest.MonkeyP
     done("finetune", "clips.csv", "-m", "dir:x", "-o", "y", "--set", "steps=2")
     assert calls[0] == (recipe, ["steps=2", "optim.lr=0.1"])
     assert calls[1][0].name == "clara-small-dev.yaml"
-    assert calls[2] == (Path("clips.csv"), "dir:x", Path("y"), ["steps=2"])
+    assert calls[2] == (Path("clips.csv"), "dir:x", Path("y"), ["steps=2"], None)
 
 
 def test_an_unknown_option_is_a_usage_error() -> None:

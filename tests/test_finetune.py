@@ -61,6 +61,8 @@ def test_several_captions_of_one_clip_and_labels_by_task(tmp_path: Path) -> None
     [
         ("file,text\na.wav,x\n", "no column audio"),
         ("audio,text\na.wav,\n", r"t.csv:2: no 'text'"),
+        ("audio, text\na.wav,x\n", r"columns are 'audio', ' text'"),
+        ("audio,text\na.wav,a dog, barking\n", r"t.csv:2: expected 2 cells.* needs quotes"),
         ("audio,text\na.wav,x\nb.wav,y\n", r"1 of 2 files are missing: .*b\.wav"),
         ("audio,emotion\na.wav,angr\n", r"t\.csv:2.*Did you mean 'anger'"),
         ("audio,text,split\na.wav,x,dev\n", "Unknown split"),
@@ -72,3 +74,35 @@ def test_a_mistake_in_the_table_is_named(tmp_path: Path, table: str, message: st
     (tmp_path / "t.csv").write_text(table)
     with pytest.raises(ClaraError, match=message):
         finetune(tmp_path / "t.csv", "test-conv", tmp_path / "out")
+
+
+@pytest.mark.parametrize(
+    ("setting", "message"),
+    [
+        ("steps=0", "steps=0"),
+        ("data.batch_size=1", "data.batch_size=1: expected at least 2"),
+        ("optim.lr=-1", "optim.lr=-1.0"),
+        ("optim.warmup_steps=-1", "optim.warmup_steps=-1"),
+        ("seed=-1", "seed=-1"),
+    ],
+)
+def test_a_mistake_in_the_settings_comes_before_the_clips_are_packed(
+    base: str, tmp_path: Path, setting: str, message: str
+) -> None:
+    table = write_table(tmp_path, NEW, 4)
+    with pytest.raises(ClaraError, match=message):
+        finetune(table, base, tmp_path / "out", [*QUICK, setting])
+    with pytest.raises(ClaraError, match=r"architecture and has no weights"):
+        finetune(table, "test-conv", tmp_path / "out", QUICK)
+    assert not (tmp_path / "out").exists()
+
+
+def test_broken_clips_are_left_out_where_that_is_wanted(base: str, tmp_path: Path) -> None:
+    table = write_table(tmp_path, NEW, 6)
+    (tmp_path / "2.wav").write_text("no audio")
+    quick = (*QUICK, "steps=1", "data.batch_size=2")
+    with pytest.raises(ClaraError, match=r"2\.wav cannot be decoded"):
+        finetune(table, base, tmp_path / "out", quick)
+    told: list[str] = []
+    assert (finetune(table, base, tmp_path / "out", quick, told.append) / "model.safetensors").is_file()
+    assert len(told) == 1 and "2.wav" in told[0]

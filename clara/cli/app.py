@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -64,6 +65,7 @@ Model = Annotated[str, typer.Option("--model", "-m", help="arch.tag, hf:org/repo
 Device = Annotated[str | None, typer.Option(help="cpu, cuda, cuda:N or mps; default: the best there is.")]
 BatchSize = Annotated[int, typer.Option(help="Windows a forward pass.")]
 Json = Annotated[bool, typer.Option("--json", help="Print JSON.")]
+SkipBroken = Annotated[bool, typer.Option("--skip-broken", help="Leave out what cannot be read.")]
 Settings = Annotated[list[str], typer.Option("--set", help="a.b=value: change a key of the recipe; may be repeated.")]
 
 
@@ -75,3 +77,8 @@ def recipe_path(kind: str, name: str) -> Path:
     if name not in known:
         raise unknown(f"{kind} recipe (no such file either)", name, known)
     return known[name]
+
+
+def left_out(skip: bool) -> Callable[[str], None] | None:
+    """With --skip-broken, how a clip that is left out is told."""
+    return (lambda why: typer.echo(f"left out: {' '.join(why.split())}", err=True)) if skip else None

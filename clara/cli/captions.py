@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from clara.cli.app import Verbs, app
+from clara.cli.app import SkipBroken, Verbs, app
 
 captions = typer.Typer(cls=Verbs, no_args_is_help=True, help="Make captions: of voices, of pictures, of captions.")
 app.add_typer(captions, name="captions")
@@ -53,7 +53,7 @@ def rewrite(
 @app.command()
 def speak(
     out: Annotated[Path, typer.Argument(help="Folder of the clips and of manifest.jsonl.")],
-    language: Annotated[list[str], typer.Option(help="Code; may be repeated. Default: all that have a voice.")] = [],  # noqa: B006
+    language: Annotated[list[str], typer.Option(help="May be repeated. Default: all that have a voice.")] = [],  # noqa: B006
     kind: Annotated[list[str], typer.Option(help="words, labels or sentences; may be repeated.")] = ["words"],  # noqa: B006
     only: Annotated[str | None, typer.Option(help="Words wanted, by key, separated by commas.")] = None,
     takes: Annotated[int, typer.Option(min=1, help="Clips of each text, each in another voice.")] = 8,
@@ -83,7 +83,7 @@ def visual(
     change: Annotated[float, typer.Option(help="Mean difference of two pictures that is a cut, 0 to 1.")] = 0.12,
     least_seconds: Annotated[float, typer.Option(help="Shorter scenes join the one before.")] = 2.0,
     most_seconds: Annotated[float, typer.Option(help="Longer scenes are cut into equal parts.")] = 10.0,
-    skip_broken: Annotated[bool, typer.Option("--skip-broken", help="Leave out what cannot be read.")] = False,
+    skip_broken: SkipBroken = False,
     device: Annotated[str, typer.Option(help="cpu, cuda, cuda:N or mps.")] = "cpu",
     workers: Workers = 1,
 ) -> None:

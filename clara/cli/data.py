@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from clara.cli.app import app
+from clara.cli.app import SkipBroken, app
 from clara.errors import ClaraError
 
 SHOWN = 10  # clips that are left out are named one by one, so many of them
@@ -24,7 +24,7 @@ def shards(
     sample_rate: Annotated[int, typer.Option(help="Hz.")] = 16000,
     samples: Annotated[int, typer.Option(help="Clips a shard.")] = 512,
     max_seconds: Annotated[float | None, typer.Option(help="Cut longer clips into equal parts.")] = None,
-    skip_broken: Annotated[bool, typer.Option("--skip-broken", help="Leave out what cannot be read.")] = False,
+    skip_broken: SkipBroken = False,
     workers: Annotated[int, typer.Option(help="Processes.")] = 2,
 ) -> None:
     """Write webdataset shards from a manifest or a corpus (resumable), or verify them."""

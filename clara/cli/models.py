@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from clara.cli.app import DEFAULT_MODEL, BatchSize, Device, Json, Model, Sources, app
+from clara.cli.app import DEFAULT_MODEL, BatchSize, Device, Json, Model, SkipBroken, Sources, app, left_out
 from clara.config import CONFIGS
 from clara.errors import ClaraError, unknown
 from clara.zoo import catalog
@@ -20,9 +20,6 @@ from clara.zoo import catalog
 if TYPE_CHECKING:
     from clara.apps.classifier import Classifier, Prediction
     from clara.zoo.embedder import Embedder
-
-
-SkipBroken = Annotated[bool, typer.Option("--skip-broken", help="Leave out what cannot be read.")]
 
 
 @app.command("list")
@@ -108,7 +105,7 @@ def embed(
         raise ClaraError(f"--out {out}: expected a name that ends in .npz.")
     _room_for(out)
     zoo = _load(model, device)
-    items, audio = embed_sources(zoo, sources, batch_size, _at_terminal(), _left_out(skip_broken))
+    items, audio = embed_sources(zoo, sources, batch_size, _at_terminal(), left_out(skip_broken))
     audio_ND, part = audio.numpy(), out.with_name(f".{out.name}.part")
     with part.open("wb") as file:
         np.savez(file, audio=audio_ND, paths=np.array([str(i) for i in items]), model=zoo.name, sha256=zoo.sha256)
@@ -152,7 +149,7 @@ def classify(
     classifier = Classifier(zoo, own, task, language, template or None)
     if calibrate is not None:
         classifier.calibrate(calibrate, batch_size)
-    broken = _left_out(skip_broken)
+    broken = left_out(skip_broken)
     found: list[tuple[Any, dict[str, float], Prediction]]
     if windows:
         spans = [(i, *window) for i in _expand(sources) for window in _windows(classifier, i, batch_size, broken)]
@@ -201,7 +198,7 @@ def retrieve(
         _room_for(file)
     zoo = _load(model, device)
     if folder:
-        new = Index.build(zoo, folder, progress=_at_terminal(), broken=_left_out(skip_broken))
+        new = Index.build(zoo, folder, progress=_at_terminal(), broken=left_out(skip_broken))
         found = new if found is None else found.add(new)
     assert found is not None
     if save is not None:
@@ -240,10 +237,6 @@ def _room_for(file: Path) -> None:
     file.open("ab").close()
     if not there:
         file.unlink()
-
-
-def _left_out(skip: bool) -> Callable[[str], None] | None:
-    return (lambda why: typer.echo(f"left out: {' '.join(why.split())}", err=True)) if skip else None
 
 
 def _windows(

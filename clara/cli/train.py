@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from clara.cli.app import DEFAULT_MODEL, Model, Settings, app, recipe_path
+from clara.cli.app import DEFAULT_MODEL, Model, Settings, SkipBroken, app, left_out, recipe_path
 from clara.errors import ClaraError
 
 
@@ -33,11 +33,12 @@ def finetune(
     out: Annotated[Path, typer.Option("--out", "-o", help="Folder of the run.")] = Path("runs/finetune"),
     model: Model = DEFAULT_MODEL,
     settings: Settings = [],  # noqa: B006
+    skip_broken: SkipBroken = False,
 ) -> None:
     """Fine-tune a checkpoint on a table of clips."""
     from clara.train.finetune import finetune as run
 
-    typer.echo(f"dir:{run(csv, model, out, settings)}")
+    typer.echo(f"dir:{run(csv, model, out, settings, left_out(skip_broken))}")
 
 
 @app.command()

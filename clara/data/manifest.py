@@ -267,7 +267,8 @@ def read_table(
             for record in reader:
                 if None in record or None in record.values():
                     where = f"{path}:{reader.line_num}"
-                    raise ClaraError(f"{where}: expected {len(reader.fieldnames)} cells, got more or fewer.")
+                    count = f"expected {len(reader.fieldnames or ())} cells, got more or fewer"
+                    raise ClaraError(f"{where}: {count}. A cell with a {delimiter!r} in it needs quotes around it.")
                 yield record
     except UnicodeDecodeError as e:
         raise ClaraError(f"{path} is not UTF-8 ({e.reason}): save the table as UTF-8.") from e

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 from clara.config import build, override, to_dict
@@ -14,7 +14,7 @@ from clara.errors import ClaraError, unknown
 from clara.text.captions import CaptionConfig, facts_of, known
 from clara.text.prompts import task_labels
 from clara.train.optim import OptimConfig
-from clara.train.trainer import TrainConfig, run
+from clara.train.trainer import TrainConfig, check, run
 from clara.zoo import factory
 
 OPTIONAL = ("language", "emotion", "label", "task", "split")
@@ -22,7 +22,13 @@ SPLITS = ("train", "valid", "test")
 EPOCHS, MIN_STEPS, MAX_BATCH = 20, 60, 64
 
 
-def finetune(csv: str | Path, init: str, out: str | Path, overrides: Sequence[str] = ()) -> Path:
+def finetune(
+    csv: str | Path,
+    init: str,
+    out: str | Path,
+    overrides: Sequence[str] = (),
+    broken: Callable[[str], None] | None = None,
+) -> Path:
     """Train the checkpoint `init` further on a table of clips; the same call goes on from where an earlier one stopped.
 
     Args:
@@ -33,6 +39,7 @@ def finetune(csv: str | Path, init: str, out: str | Path, overrides: Sequence[st
         init: the checkpoint to start from, as for `clara.load`.
         out: folder of the run; the clips are packed into `out`/shards first.
         overrides: settings of the recipe, such as 'steps=500' or 'optim.lr=0.0001'.
+        broken: is told why a clip cannot be read, and the clip is left out; without it such a clip is an error.
 
     Returns:
         `out`/checkpoint, for `clara.load('dir:…')`.
@@ -47,7 +54,11 @@ def finetune(csv: str | Path, init: str, out: str | Path, overrides: Sequence[st
     front_end = factory.create_model(init).front_end
     config = override(to_dict(recipe(count, init, Path(out), front_end.window_seconds)), overrides)
     config = build(TrainConfig, config, where="fine-tuning")
-    write_shards(rows, Path(out) / "shards", ShardConfig(sample_rate=front_end.sample_rate))
+    check(config)  # before the clips are packed
+    packing = ShardConfig(sample_rate=front_end.sample_rate, on_error="skip" if broken else "raise")
+    index = write_shards(rows, Path(out) / "shards", packing)
+    for skipped in (s for shard in index["shards"] for s in shard["skipped"]):
+        broken(skipped["why"])
     return run(config)
 
 
@@ -94,7 +105,10 @@ def _row(record: Mapping[str, str], csv: Path, where: str) -> Row:
         if not known((task, key)):
             raise unknown(f"{task} at {where}", key, task_labels(task))
     if not text and not facts:
-        raise ClaraError(f"{where}: no 'text', no 'emotion' and no 'label' (with its 'task'): nothing to learn from.")
+        raise ClaraError(
+            f"{where}: no 'text', no 'emotion' and no 'label' (with its 'task'): nothing to learn from. "
+            f"The table's columns are {', '.join(map(repr, record))}."
+        )
     corpus = re.sub(r"\W+", "_", csv.stem)
     audio, split = str(csv.parent / cells["audio"]), cells["split"] or "train"
     return Row(audio=audio, corpus=corpus, split=split, text=(text,) if text else (), **values)

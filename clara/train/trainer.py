@@ -39,7 +39,7 @@ from clara.train.optim import (
     learning_rate,
     set_learning_rate,
 )
-from clara.zoo import factory
+from clara.zoo import catalog, factory
 
 LOSSES = ("multi_positive", "info_nce", "sigmoid", "audio_to_text")
 MAX_LOG_SCALE = math.log(100.0)
@@ -119,6 +119,15 @@ def check(config: TrainConfig) -> None:
         value = getattr(config, name)
         if value is not None and value < 1:
             raise ClaraError(f"{name}={value}: expected at least 1.")
+    o, pair = config.optim, 1 if config.anchors else 2  # against texts there must be others to tell a clip from
+    sizes = (("data.batch_size", config.data.batch_size, pair), ("optim.warmup_steps", o.warmup_steps, 0))
+    for name, value, least in (*sizes, ("seed", config.seed, 0)):
+        if value < least:
+            raise ClaraError(f"{name}={value}: expected at least {least}.")
+    if not (math.isfinite(o.lr) and o.lr > 0):
+        raise ClaraError(f"optim.lr={o.lr}: expected more than 0.")
+    if config.init is not None and catalog.parse_name(config.init).kind == "arch":
+        factory.checkpoint_folder(catalog.parse_name(config.init))  # says that it has no weights to start from
     if config.model is None and config.init is None:
         raise ClaraError("The recipe names neither `model` (an architecture) nor `init` (a checkpoint to start from).")
 
