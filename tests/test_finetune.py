@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from pathlib import Path
 
 import pytest
@@ -106,3 +107,16 @@ def test_broken_clips_are_left_out_where_that_is_wanted(base: str, tmp_path: Pat
     told: list[str] = []
     assert (finetune(table, base, tmp_path / "out", quick, told.append) / "model.safetensors").is_file()
     assert len(told) == 1 and "2.wav" in told[0]
+
+
+def test_a_table_that_was_mended_is_not_answered_with_the_old_model(base: str, tmp_path: Path) -> None:
+    table = write_table(tmp_path, NEW, 24)
+    quick = (*QUICK, "steps=1", "data.batch_size=2")
+    folder = finetune(table, base, tmp_path / "out", quick)
+    shutil.rmtree(tmp_path / "out" / "shards")  # as one does who is told that they hold other rows
+    assert finetune(table, base, tmp_path / "out", quick) == folder
+    table.write_text(table.read_text().replace("a cow", "a calf"))
+    for _ in range(2):
+        with pytest.raises(ClaraError, match=r"was trained on other rows than .* choose another --out"):
+            finetune(table, base, tmp_path / "out", quick)
+        shutil.rmtree(tmp_path / "out" / "shards", ignore_errors=True)

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import hashlib
+import json
+import os
 import re
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
@@ -13,6 +16,7 @@ from clara.data.shards import ShardConfig, write_shards
 from clara.errors import ClaraError, unknown
 from clara.text.captions import CaptionConfig, facts_of, known
 from clara.text.prompts import task_labels
+from clara.train.checkpoint import newest
 from clara.train.optim import OptimConfig
 from clara.train.trainer import TrainConfig, check, run
 from clara.zoo import factory
@@ -45,7 +49,8 @@ def finetune(
         `out`/checkpoint, for `clara.load('dir:…')`.
 
     Raises:
-        ClaraError: a mistake in the table, with its place, and all that `train` raises.
+        ClaraError: a mistake in the table, with its place, an `out` that was trained on other clips or texts, and all
+            that `train` raises.
     """
     rows = read_rows(Path(csv))
     count = sum(row.split == "train" for row in rows)
@@ -55,11 +60,22 @@ def finetune(
     config = override(to_dict(recipe(count, init, Path(out), front_end.window_seconds)), overrides)
     config = build(TrainConfig, config, where="fine-tuning")
     check(config)  # before the clips are packed
+    _keep_to_one_table(rows, Path(csv), Path(config.out))
     packing = ShardConfig(sample_rate=front_end.sample_rate, on_error="skip" if broken else "raise")
     index = write_shards(rows, Path(out) / "shards", packing)
     for skipped in (s for shard in index["shards"] for s in shard["skipped"]):
         broken(skipped["why"])
     return run(config)
+
+
+def _keep_to_one_table(rows: Sequence[Row], csv: Path, out: Path) -> None:
+    """A run that goes on, or is done, would say nothing of a table that was mended since."""
+    facts = [{**vars(r), "audio": os.path.relpath(r.audio, csv.parent)} for r in rows if r.split == "train"]
+    digest, mark = hashlib.sha256(json.dumps(facts, sort_keys=True).encode()).hexdigest(), out / "table.sha256"
+    if newest(out) and mark.is_file() and mark.read_text(encoding="utf-8") != digest:
+        raise ClaraError(f"{out} was trained on other rows than {csv} holds now: choose another --out, or delete it.")
+    out.mkdir(parents=True, exist_ok=True)
+    mark.write_text(digest, encoding="utf-8")
 
 
 def recipe(clips: int, init: str, out: Path, window_seconds: float) -> TrainConfig:
