@@ -235,14 +235,18 @@ def torchcodec(monkeypatch: pytest.MonkeyPatch) -> list[tuple[float, float | Non
     class AudioDecoder:
         def __init__(self, source: str | bytes) -> None:
             self.source, self.wave = str(source), torch.arange(16000 * 100).expand(2, -1) / 1e7
-            self.metadata = SimpleNamespace(duration_seconds=100.0, sample_rate=16000, num_channels=2)
+            self.metadata = SimpleNamespace(
+                duration_seconds=100.0, duration_seconds_from_header=100.0, begin_stream_seconds=0.0,
+                sample_rate=16000, num_channels=2,
+            )  # fmt: skip
 
         def get_samples_played_in_range(self, start: float = 0.0, stop: float | None = None) -> SimpleNamespace:
             if "broken" in self.source:
                 raise RuntimeError("No audio frames were decoded")
             decoded.append((start, stop))
             last = None if stop is None else round(stop * 16000)
-            return SimpleNamespace(data=self.wave[:, round(start * 16000) : last], sample_rate=16000)
+            wave = self.wave[:, round(start * 16000) : last]
+            return SimpleNamespace(data=wave, sample_rate=16000, pts_seconds=start)
 
     module = ModuleType("torchcodec.decoders")
     module.AudioDecoder = AudioDecoder
@@ -277,5 +281,5 @@ def test_a_container_without_torchcodec_says_what_to_do(tmp_path: Path, monkeypa
     monkeypatch.setitem(sys.modules, "torchcodec.decoders", None)
     (tmp_path / "a.m4a").write_bytes(b"\0\0\0\x20ftypM4A ")
     for source in (tmp_path / "a.m4a", b"\x1aE\xdf\xa3 and so on"):
-        with pytest.raises(ClaraError, match="pip install torchcodec, or save it as wav or flac"):
+        with pytest.raises(ClaraError, match="pip install -U torchcodec, or save it as wav or flac"):
             waveform.read(source, 16000)

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import io
 import os
+import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -55,8 +56,11 @@ def info(source: Any) -> AudioInfo:
         with AudioFile(_handle(source), describe(source)) as file:
             return AudioInfo(file.length() / file.rate, file.rate, file.channels)
     except (sf.LibsndfileError, TypeError) as e:
-        meta = _torchcodec(source, e).metadata
-        return AudioInfo(float(meta.duration_seconds or 0.0), meta.sample_rate, meta.num_channels)
+        decoder = _torchcodec(source, e)
+        meta, seconds = decoder.metadata, decoder.metadata.duration_seconds_from_header
+        if seconds is None or _is_adts(source):  # Matroska states how long the film is, ADTS nothing: FFmpeg guesses
+            seconds = sum(len(block) for block in _spans(decoder, describe(source))) / meta.sample_rate
+        return AudioInfo(float(seconds), meta.sample_rate, meta.num_channels)
 
 
 def stream(source: Any, sample_rate: int, *, window: float, hop: float) -> Iterator[tuple[float, np.ndarray]]:
@@ -166,8 +170,11 @@ def _decode(source: Any, start: float, seconds: float | None) -> tuple[np.ndarra
             count = None if seconds is None else int(round(seconds * file.rate))
             return file.read(int(round(start * file.rate)), count), file.rate
     except (sf.LibsndfileError, TypeError) as e:
-        decoder = _torchcodec(source, e)
-        return _span(decoder, start, None if seconds is None else start + seconds, describe(source))
+        decoder, name = _torchcodec(source, e), describe(source)
+        if start or seconds is not None:  # a track may begin later than the film; time 0 is its first sample
+            begin = max(0.0, decoder.metadata.begin_stream_seconds or 0.0)
+            start += _played(decoder, begin, begin + 1.0, name).pts_seconds
+        return _span(decoder, start, None if seconds is None else start + seconds, name)
 
 
 def _torchcodec(source: Any, cause: Exception) -> Any:
@@ -181,27 +188,51 @@ def _torchcodec(source: Any, cause: Exception) -> Any:
     except (ImportError, OSError, RuntimeError) as e:
         raise ClaraError(
             f"{name}: this container needs torchcodec and FFmpeg ({e}): "
-            "pip install torchcodec, or save it as wav or flac."
+            "pip install -U torchcodec, or save it as wav or flac."
         ) from e
     try:
         return AudioDecoder(bytes(source) if isinstance(source, bytes | bytearray) else str(source))
     except (RuntimeError, ValueError) as e:
-        raise ClaraError(f"{name} cannot be decoded as audio ({e}).") from e
+        if "best audio stream" in str(e):
+            raise ClaraError(f"{name} holds pictures and no sound.") from e
+        raise ClaraError(f"{name} cannot be decoded as audio ({_said(e)}).") from e
 
 
 def _is_container(source: Any) -> bool:
-    """Something for torchcodec: by its name, or as bytes by how MP4 and Matroska begin."""
+    """Something for torchcodec: by its name, or as bytes by how MP4, Matroska and ADTS begin."""
     if isinstance(source, str | Path):
         return Path(source).suffix.lower() in CONTAINERS
-    return bytes(source[4:8]) == b"ftyp" or bytes(source[:4]) == b"\x1aE\xdf\xa3"
+    return bytes(source[4:8]) == b"ftyp" or bytes(source[:4]) == b"\x1aE\xdf\xa3" or _is_adts(source)
+
+
+def _is_adts(source: Any) -> bool:
+    """AAC without a container: frames that begin with 12 bits set, and a layer of 0."""
+    if isinstance(source, str | Path):
+        return Path(source).suffix.lower() == ".aac"
+    return len(source) > 1 and source[0] == 0xFF and source[1] & 0xF6 == 0xF0
+
+
+def _said(error: Exception) -> str:
+    """What torchcodec says, without the place in its own sources; the first line."""
+    return re.sub(r"^\w+, \S+:\d+, ", "", str(error).strip().partition("\n")[0])
+
+
+def _played(decoder: Any, start: float, stop: float | None, name: str) -> Any:
+    """What torchcodec decodes between two times of the film."""
+    try:
+        return decoder.get_samples_played_in_range(start, stop)
+    except (RuntimeError, ValueError) as e:
+        raise ClaraError(f"{name} cannot be decoded as audio from {start:.1f} s on ({_said(e)}).") from e
 
 
 def _span(decoder: Any, start: float, stop: float | None, name: str) -> tuple[np.ndarray, int]:
-    """Samples (T, C) that torchcodec decodes between two times, and their rate."""
+    """Samples (T, C) between two times of the film, and their rate; none where it has no sound there."""
     try:
-        samples = decoder.get_samples_played_in_range(start, stop)
-    except (RuntimeError, ValueError) as e:
-        raise ClaraError(f"{name} cannot be decoded as audio from {start:.1f} s on ({e}).") from e
+        samples = _played(decoder, start, stop, name)
+    except ClaraError as e:
+        if start > 0 and "No audio frames" in str(e):
+            return np.zeros((0, decoder.metadata.num_channels), np.float32), decoder.metadata.sample_rate
+        raise
     return samples.data.numpy().T, samples.sample_rate
 
 
@@ -255,9 +286,13 @@ def _resampled(blocks: Iterator[np.ndarray], rate: int, target: int, name: str) 
 
 
 def _spans(decoder: Any, name: str) -> Iterator[np.ndarray]:
-    """As `_blocks`, by torchcodec: a film is not decoded whole either, unless its container hides its length."""
+    """As `AudioFile.blocks`, by torchcodec: a film is not decoded whole either, unless its container hides its length.
+    torchcodec 0.11 decodes from the beginning of the file for each span, 0.17 from where it lies."""
     start, length = 0.0, decoder.metadata.duration_seconds or 0.0
     while start + 2 * BLOCK_SECONDS < length:
-        yield _span(decoder, start, start + BLOCK_SECONDS, name)[0]
+        span_TC, _ = _span(decoder, start, start + BLOCK_SECONDS, name)
+        if not len(span_TC):  # the sound ends before the film, or makes a long pause
+            break
+        yield span_TC
         start += BLOCK_SECONDS
     yield _span(decoder, start, None, name)[0]  # to the end, wherever that is: headers round their lengths
