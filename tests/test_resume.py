@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from safetensors import SafetensorError
 from safetensors.torch import load_file
 from tones import tone_config, write_tones
 
@@ -124,3 +125,19 @@ def test_what_differs_is_named_in_full(shard: str, tmp_path: Path) -> None:
     with pytest.raises(ClaraError) as error:
         run(tone_config(shard, tmp_path, steps=2, spec_augment=SpecAugmentConfig()))
     assert "optim.gone was 7, is absent; spec_augment was None, is {'" in str(error.value)
+
+
+def test_a_full_disk_is_told_and_costs_nothing_that_was_saved(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def full(tensors: object, path: Path) -> None:
+        Path(path).write_bytes(b"half")
+        raise SafetensorError("I/O error: No space left on device (os error 28)")
+
+    tensors = {"model": {"w": torch.ones(3)}}
+    kept = checkpoint.save(tmp_path, 5, tensors, {}, keep=2)
+    with monkeypatch.context() as patch:
+        patch.setattr("clara.train.checkpoint.save_file", full)
+        for step in (5, 6):  # 5: a run that was done is called again
+            with pytest.raises(ClaraError, match=r"cannot be written .*No space left.*: make room and run again"):
+                checkpoint.save(tmp_path, step, tensors, {}, keep=2)
+    assert checkpoint.newest(tmp_path) == kept
+    assert checkpoint.save(tmp_path, 6, tensors, {}, keep=2) == checkpoint.newest(tmp_path)

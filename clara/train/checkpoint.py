@@ -15,6 +15,7 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
+from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 from torch.optim import Optimizer
@@ -52,21 +53,29 @@ def save(
         tensors: file stem -> its tensors.
         recipe: the resolved recipe, compared on resuming.
         keep: how many checkpoints stay.
+
+    Raises:
+        ClaraError: there is no room for it.
     """
     folder, part = out / f"step-{step}", out / f".step-{step}.part"
-    for old in (part, folder):
-        if old.exists():
-            shutil.rmtree(old)
+    if part.exists():
+        shutil.rmtree(part)
     part.mkdir(parents=True)
     sizes = {}
     for stem, group in tensors.items():
         path = part / f"{stem}.safetensors"
         # clones: safetensors refuses channels_last and tied tensors
-        save_file({n: t.detach().cpu().contiguous().clone() for n, t in group.items()}, path)
+        whole = {n: t.detach().cpu().contiguous().clone() for n, t in group.items()}
+        try:
+            save_file(whole, path)
+        except SafetensorError as e:  # a full disk: what was saved before stays
+            raise ClaraError(f"{path} cannot be written ({e}): make room and run again, it goes on from there.") from e
         sizes[path.name] = path.stat().st_size
     (part / STATE).write_text(json.dumps({"step": step, "files": sizes, "recipe": recipe}, indent=1), encoding="utf-8")
     for path in part.iterdir():
         _flush(path)
+    if folder.exists():
+        shutil.rmtree(folder)
     os.replace(part, folder)
     _flush(out)
     for old in steps_in(out)[: -max(1, keep)]:
