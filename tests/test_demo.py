@@ -56,6 +56,12 @@ def test_a_bad_file_is_named(tmp_path: Path) -> None:
         demo.run([str(tmp_path / "none.wav")], tmp_path / "out", f"dir:{model}")
 
 
+def test_sounds_that_cannot_be_written_are_told(tmp_path: Path) -> None:
+    (tmp_path / "rain.wav").mkdir()
+    with pytest.raises(ClaraError, match=r"rain\.wav cannot be written .*--out"):
+        demo.run([], tmp_path, f"dir:{save_tiny(tmp_path / 'model')}")
+
+
 def test_tables_align_scripts() -> None:
     lines = demo.table([["a", "b"], ["犬の声", "x"], ["é", "y"]]).splitlines()
     assert lines[2:] == ["犬の声  x", "é       y"]

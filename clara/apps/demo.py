@@ -20,7 +20,7 @@ from clara.apps.classifier import Classifier
 from clara.apps.search import Index
 from clara.apps.synth import RATE, clips
 from clara.audio import waveform
-from clara.errors import require
+from clara.errors import ClaraError, require
 from clara.text.prompts import fill, load_language, task_labels, term
 from clara.zoo.embedder import Embedder, expand, load
 
@@ -78,7 +78,10 @@ def _synthesise(out: Path) -> list[Entry]:
     entries = []
     for clip in clips():
         path = out / f"{clip.name.replace(' ', '-')}.wav"
-        sf.write(path, clip.wave, RATE)
+        try:
+            sf.write(path, clip.wave, RATE)
+        except sf.LibsndfileError as e:  # a full disk, or no permission
+            raise ClaraError(f"{path} cannot be written ({e}): choose another folder with --out.") from e
         entries.append(Entry(clip.name, path, clip.task, clip.label))
     return entries
 
