@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
+import math
 import os
 import signal
 from pathlib import Path
@@ -22,7 +24,8 @@ from clara.errors import ClaraError
 from clara.text.captions import EXCLUDES, CaptionConfig, Captioner, over, verbalize
 from clara.text.prompts import load_language
 from clara.train.align import AlignConfig, Aligner, align, encode, loss_of
-from clara.train.anchors import Goals, prototypes
+from clara.train.anchors import Goals
+from clara.train.heard import HeardConfig, heard
 from clara.train.texts import LooseConfig, Names, NamesConfig, Pair, Sayer, draw, facts_of_task
 from clara.zoo.factory import create_model, get_tokenizer
 
@@ -30,7 +33,7 @@ RECIPE = {
     "model": "clara-small", "steps": 25, "counts": {"emotion": 9, "sound": 20}, "pairs": 2, "threads": 2,
     "captions": {"languages": ["en", "de"]}, "optim": {"lr": 1.0e-3, "warmup_steps": 2},
 }  # fmt: skip
-FACTS = ["emotion/anger", "emotion/calm", "sound/dog", "sound/rain", "word/zh:你好"]
+FACTS = ["emotion/anger", "emotion/calm", "sound/dog", "sound/rain", "word/zh:hello"]
 
 
 def drawn(counts: dict[str, int], pairs: int = 0, seed: int = 0, known: dict | None = None, names: Names | None = None,
@@ -241,26 +244,35 @@ def test_texts_of_two_facts_alone_have_a_finite_goal(anchored: tuple[Path, Goals
     assert float(goals.loss(-between[None], [both], scale)) == pytest.approx(8.0, abs=1e-5)
 
 
-def test_words_that_audio_was_not_trained_on_lie_where_their_clips_do(
-    anchored: tuple[Path, Goals], tmp_path: Path
-) -> None:
-    rows, waves = [], {"zero": [], "你好": []}
-    for i in range(4):
-        word, path = ("zero", "你好")[i % 2], tmp_path / f"{i}.wav"
-        waves[word].append(np.random.default_rng(i).normal(0, 0.1, 8000 + 1600 * i).astype(np.float32))
-        sf.write(path, waves[word][-1], 16000, subtype="FLOAT")
-        rows.append(Row(str(path), "espeak", language="zh", label=word, task="word", gender="female"))
+def test_what_audio_was_not_trained_on_lies_where_its_clips_do(anchored: tuple[Path, Goals], tmp_path: Path) -> None:
+    rows, waves, rng = [], [], np.random.default_rng(0)
+    for i in range(8):
+        pitch = (150.0, 400.0)[i % 2]
+        wave = np.sin(np.arange(8000 + 800 * i) * 2 * np.pi * pitch / 16000) + rng.normal(0, 0.1, 8000 + 800 * i)
+        waves.append((0.2 * wave).astype(np.float32))
+        sf.write(tmp_path / f"{i}.wav", waves[-1], 16000, subtype="FLOAT")
+        heard_of = {"acoustics": {"voice": ["low" if i % 2 == 0 else "high"]}}
+        word = "zero" if i < 4 else "你好"
+        about = {"language": "zh", "label": word, "task": "word", "gender": "female", "original": heard_of}
+        rows.append(Row(str(tmp_path / f"{i}.wav"), "espeak", split="train", **about))
     write_shards(rows, tmp_path / "shards")
-    model = create_model(f"dir:{anchored[0]}")
-    found = prototypes(model, [str(tmp_path / "shards" / "*.tar")], FACTS)
-    assert set(found) == {"word/zh:zero"}  # one word has an anchor, the voice is not what the clips are of
-    audio_2D = torch.cat([model.eval().encode_audio(*pad_waves([torch.from_numpy(w)])) for w in waves["zero"]])
-    assert torch.allclose(found["word/zh:zero"], normalize(audio_2D.detach().mean(0), dim=0), atol=1e-4)
+    model, config = create_model(f"dir:{anchored[0]}").eval(), HeardConfig((str(tmp_path / "shards" / "*.tar"),))
+    found = heard(model, config, FACTS)
+    assert set(found) == {"word/zh:zero", "voice/low", "voice/high"}  # one word has an anchor; who speaks is left out
+    audio_8D = torch.cat([model.encode_audio(*pad_waves([torch.from_numpy(w)])) for w in waves]).detach()
+    assert torch.allclose(found["word/zh:zero"], normalize(audio_8D[:4].mean(0), dim=0), atol=1e-4)
+    nearer = audio_8D @ (found["voice/high"] - found["voice/low"])
+    assert (nearer[1::2] > nearer[::2].max()).all()
+    speech = normalize(audio_8D.mean(0), dim=0)
+    assert float(found["voice/low"] @ speech) == pytest.approx(0.5 / math.sqrt(1.25), abs=1e-3)
+    assert not heard(model, dataclasses.replace(config, least=5), FACTS)
     goals = Goals(model, FACTS, {}, more=found)
-    assert goals.by_task()["word"] == [("word", "zh:zero"), ("word", "zh:你好")]
-    assert torch.equal(goals.vector_KD[goals.row["word", "zh:zero"]], found["word/zh:zero"])
+    assert sorted(goals.by_task()["word"]) == [("word", "zh:hello"), ("word", "zh:zero")]
+    assert torch.equal(goals.vector_KD[goals.row["voice", "low"]], found["voice/low"])
     with pytest.raises(ClaraError, match="No shards"):
-        prototypes(model, [str(tmp_path / "none" / "*.tar")], FACTS)
+        heard(model, HeardConfig(("none/*.tar",)), FACTS)
+    with pytest.raises(ClaraError, match="least"):
+        HeardConfig((), least=0)
 
 
 def test_anchors_must_be_anchors(anchored: tuple[Path, Goals], tmp_path: Path) -> None:

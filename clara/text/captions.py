@@ -12,6 +12,7 @@ from __future__ import annotations
 import string
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import cache
 from typing import Any
 
 import numpy as np
@@ -87,7 +88,7 @@ def facts_of(meta: Mapping[str, Any]) -> frozenset[Fact]:
     if label and task in SOUND_TASKS | {"arousal"}:
         facts.add((task, label))
     if label and task == "word" and language:
-        facts.add(("word", f"{language}:{label}"))
+        facts.add(("word", f"{language}:{_word_key(language).get(_bare(label), label)}"))
     if language and language in load_language("en").terms["language"]:
         facts.add(("language", language))
     if meta.get("gender") in load_language("en").terms["speaker"]:
@@ -98,6 +99,18 @@ def facts_of(meta: Mapping[str, Any]) -> frozenset[Fact]:
     if isinstance(measured, Mapping):
         facts |= {("voice", str(key)) for key in measured.get("voice", ())}
     return frozenset(facts)
+
+
+@cache
+def _word_key(language: str) -> dict[str, str]:
+    """Names of the language's words -> key: a corpus may label "nulis" what its language file calls zero."""
+    terms = load_language(language).terms["word"] if language in languages() else {}
+    found = {_bare(name): key for key, term in reversed(terms.items()) for name in reversed(term.names)}
+    return found | {key: key for key in terms}
+
+
+def _bare(word: str) -> str:
+    return word.replace("_", " ").casefold()
 
 
 def _intensity(emotion: str, original: Mapping[str, Any]) -> str | None:

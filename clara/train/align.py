@@ -24,7 +24,8 @@ from clara.model import DualEncoder
 from clara.text.captions import CaptionConfig, Captioner
 from clara.text.tokenizer import FactsTokenizer, SentencePiece, Tokenizer, build_tokenizer
 from clara.train import checkpoint
-from clara.train.anchors import Goals, prototypes
+from clara.train.anchors import Goals
+from clara.train.heard import HeardConfig, heard
 from clara.train.log import running
 from clara.train.optim import (
     EMA,
@@ -49,8 +50,8 @@ class AlignConfig:
 
     `anchors`: a checkpoint trained against anchors, whose audio side the result gets: what is said of a fact is drawn
     to its anchor with weight `pull`, except in `far_languages`: there to where its twin in another language stands.
-    `heard`: shards, as globs, whose clips' mean embeddings are anchors of what the audio was not trained on (words that
-    espeak-ng speaks). `unheard`: facts without an anchor that get one between others ('emotion/boredom':
+    `heard`: clips that give anchors to what the audio was not trained on: words that espeak-ng speaks, what a voice is
+    like. `unheard`: facts without an anchor that get one between others ('emotion/boredom':
     ['emotion/sadness', …]), of which it shares `unheard_share`: every clip between two anchors is nearest to a point
     between them, and with 1 it would take theirs; the rest of its length lies where no anchor is."""
 
@@ -64,7 +65,7 @@ class AlignConfig:
     names: NamesConfig | None = None
     init: str | None = None
     anchors: str | None = None
-    heard: tuple[str, ...] = ()
+    heard: HeardConfig | None = None
     unheard: dict[str, tuple[str, ...]] = field(default_factory=dict)
     unheard_share: float = 1.0
     pull: float = 1.0
@@ -229,7 +230,7 @@ def _start(config: AlignConfig) -> tuple[DualEncoder, Tokenizer, Goals | None]:
     audio = {n: t for n, t in source.state_dict().items() if not n.startswith(("text.", "text_head."))}
     text = {n: t for n, t in model.state_dict().items() if n not in audio}
     load_strictly(model, {**text, **audio}, f"anchors {config.anchors!r}")
-    more = prototypes(source, config.heard, facts.facts) if config.heard else {}
+    more = heard(source, config.heard, set(facts.facts)) if config.heard else {}
     return model, tokenizer, Goals(source, facts.facts, config.unheard, config.unheard_share, more)
 
 

@@ -13,21 +13,18 @@ import numpy as np
 import torch
 from torch import Tensor
 from torch.nn.functional import cross_entropy, normalize
-from tqdm import tqdm
 
-from clara.audio.features import pad_waves
 from clara.config import ModelConfig, Spec
-from clara.data.facts import fact_name, named_fact, vocabulary
-from clara.data.loader import DataConfig, read_entry, scan
+from clara.data.facts import named_fact, vocabulary
+from clara.data.loader import DataConfig
 from clara.errors import ClaraError, unknown
 from clara.model import DualEncoder
-from clara.text.captions import ATTRIBUTES, CaptionConfig, Captioner, Fact, verbalize
+from clara.text.captions import CaptionConfig, Captioner, Fact, verbalize
 from clara.text.prompts import TASKS
 from clara.text.tokenizer import FACTS, FactsConfig, FactsTokenizer, Tokenizer
 from clara.zoo import factory
 
 SAYINGS = 16
-PROTOTYPE_BATCH = 32
 
 
 @dataclass(frozen=True)
@@ -96,7 +93,7 @@ def said(model: DualEncoder, tokenizer: Tokenizer, names: list[str]) -> Tensor:
 
 
 class Goals:
-    """Anchors as what texts are drawn to: fact -> unit vector. `more` has those of other facts (`prototypes`)."""
+    """Anchors as what texts are drawn to: fact -> unit vector. `more` has those of other facts (clara.train.heard)."""
 
     def __init__(
         self,
@@ -144,27 +141,6 @@ class Goals:
         mine = same[[index[self.tasks[k]] for k in target.tolist()]]
         among = cross_entropy(logits, target) + cross_entropy(logits.masked_fill(~mine, -1e4), target)
         return among + near
-
-
-@torch.inference_mode()
-def prototypes(model: DualEncoder, shards: Sequence[str], known: Sequence[str]) -> dict[str, Tensor]:
-    """Anchors of facts that audio was not trained on: the direction (D,) of the mean embedding of the clips that are
-    labelled with one. Facts in `known`, and what describes a voice alone, get none. ClaraError: no shards.
-
-    A tower trained on synthetic voices learns to tell them from people; one that never heard any puts both together.
-    """
-    entries = scan(DataConfig(tuple(shards), 1, splits=()))
-    wanted = [(e, f) for e in entries for f in e.facts if f[0] not in ATTRIBUTES and fact_name(f) not in known]
-    wanted.sort(key=lambda pair: pair[0].meta["seconds"] or 0.0)
-    total: dict[str, Tensor] = {}
-    model = model.eval()
-    limit = int(model.front_end.window_seconds * model.front_end.sample_rate)
-    for start in tqdm(range(0, len(wanted), PROTOTYPE_BATCH), desc="prototypes", unit="batch", disable=None):
-        part = wanted[start : start + PROTOTYPE_BATCH]
-        waves = [torch.from_numpy(read_entry(e, model.front_end.sample_rate)[:limit]) for e, _ in part]
-        for (_, fact), audio_D in zip(part, model.encode_audio(*pad_waves(waves)), strict=True):
-            total[fact_name(fact)] = total.get(fact_name(fact), 0.0) + audio_D.float()
-    return {name: normalize(sum_D, dim=0) for name, sum_D in sorted(total.items())}
 
 
 def _aside(known: Sequence[Tensor], seed: int) -> Tensor:
