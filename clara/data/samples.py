@@ -270,7 +270,7 @@ def read_index(folder: str | Path) -> dict[str, Any]:
         raise ClaraError(f"{folder} has no index.json: expected a folder written by `clara shards`.") from e
     except (ValueError, KeyError, TypeError) as e:
         reason = repr(e)
-    raise ClaraError(f"{path} is no index of shards ({reason}). Delete it and write the shards again.")
+    raise ClaraError(f"{path} is no index of shards ({reason}): expected a folder written by `clara shards`.")
 
 
 def sha256_of(path: Path) -> str:
