@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import hashlib
 import math
+import threading
 import tracemalloc
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
@@ -191,6 +193,33 @@ def test_a_clip_alone_in_a_batch_and_beside_longer_ones(zoo: Embedder) -> None:
     for batch_size in (1, 3, 16):
         torch.testing.assert_close(zoo.embed_audio(clips, batch_size), alone, atol=1e-5, rtol=0)
     assert torch.equal(zoo.embed_audio(clips), zoo.embed_audio(clips))
+
+
+def test_threads_leave_tf32_as_they_found_it(zoo: Embedder) -> None:
+    def allowed() -> tuple[bool, bool]:
+        return torch.backends.cudnn.allow_tf32, torch.backends.cuda.matmul.allow_tf32
+
+    first_in, second_in, first_out = threading.Event(), threading.Event(), threading.Event()
+
+    def first() -> None:
+        with zoo._exact():
+            first_in.set()
+            assert second_in.wait(5)
+
+    def second() -> tuple[bool, bool]:
+        assert first_in.wait(5)
+        with zoo._exact():
+            second_in.set()
+            assert first_out.wait(5)
+            return allowed()
+
+    before = allowed()
+    with ThreadPoolExecutor(2) as pool:
+        leaving, staying = pool.submit(first), pool.submit(second)
+        leaving.result()
+        first_out.set()
+        assert staying.result() == (False, False), "a thread that ends leaves TF32 off for the others"
+    assert allowed() == before == (True, False), "torch's defaults"
 
 
 def test_texts_do_not_depend_on_their_batch(zoo: Embedder) -> None:

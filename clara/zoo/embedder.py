@@ -7,6 +7,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
+from threading import Lock
 from typing import Any
 
 import numpy as np
@@ -46,6 +47,29 @@ def load(
     """
     folder = checkpoint_folder(catalog.parse_name(name))
     return Embedder(load_checkpoint(folder, name=str(name)), device, long, precision)
+
+
+class _NoTF32:
+    """TF32 is off while any thread is within, for the switches are the process's; the last one out puts them back."""
+
+    def __init__(self) -> None:
+        self.lock, self.inside, self.before = Lock(), 0, (False, False)
+
+    def __enter__(self) -> None:
+        with self.lock:
+            if not self.inside:
+                self.before = torch.backends.cudnn.allow_tf32, torch.backends.cuda.matmul.allow_tf32
+                torch.backends.cudnn.allow_tf32 = torch.backends.cuda.matmul.allow_tf32 = False
+            self.inside += 1
+
+    def __exit__(self, *_: object) -> None:
+        with self.lock:
+            self.inside -= 1
+            if not self.inside:
+                torch.backends.cudnn.allow_tf32, torch.backends.cuda.matmul.allow_tf32 = self.before
+
+
+_NO_TF32 = _NoTF32()
 
 
 class Embedder:
@@ -168,13 +192,12 @@ class Embedder:
     @contextmanager
     def _exact(self) -> Iterator[None]:
         """No gradients, and no TF32: with it a GPU's result would depend on the batch's size."""
-        before = torch.backends.cudnn.allow_tf32, torch.backends.cuda.matmul.allow_tf32
-        torch.backends.cudnn.allow_tf32 = torch.backends.cuda.matmul.allow_tf32 = False
-        try:
-            with torch.inference_mode(), torch.autocast(self.device.type, torch.bfloat16, enabled=self.half):
-                yield
-        finally:
-            torch.backends.cudnn.allow_tf32, torch.backends.cuda.matmul.allow_tf32 = before
+        with (
+            _NO_TF32,
+            torch.inference_mode(),
+            torch.autocast(self.device.type, torch.bfloat16, enabled=self.half),
+        ):
+            yield
 
     def _check_long(self, long: str) -> str:
         if long not in LONG:
