@@ -91,6 +91,13 @@ class Embedder:
                 if type(module) is nn.Linear:
                     module.to(torch.bfloat16)
 
+    def __repr__(self) -> str:
+        audio, text = (f"{sum(p.numel() for p in t.parameters()):,}" for t in (self.model.audio, self.model.text))
+        return (
+            f"Embedder({self.name}: audio tower {audio} parameters, text tower {text}, {self.config.embed_dim} "
+            f"dimensions, {self.model.front_end.sample_rate} Hz, on {self.device})"
+        )
+
     @property
     def config(self) -> ModelConfig:
         """The model's config."""
