@@ -224,6 +224,13 @@ def test_a_tensor_too_many_or_too_few_is_named(change: dict, message: str, unfus
         clara.load(f"dir:{folder}")
 
 
+@pytest.mark.parametrize("family", [None, "laion"])
+def test_a_file_that_is_missing_is_said(family: str | None, tmp_path: Path) -> None:
+    with pytest.raises(ClaraError, match=r"No such file or folder: .*nope"):
+        convert_checkpoint(tmp_path / "nope", tmp_path / "to", family)
+    assert not (tmp_path / "to").exists()
+
+
 def test_what_is_no_clap_folder_is_said(unfused: Path, tmp_path: Path) -> None:
     with pytest.raises(ClaraError, match=r"lacks clara\.yaml and model\.safetensors"):
         clara.load(f"dir:{tmp_path}")

@@ -126,6 +126,13 @@ def test_state_for_what_a_file_only_names_is_refused(tmp_path: Path) -> None:
     assert callable(argparse.Namespace.__init__)
 
 
+@pytest.mark.parametrize("data", [b"hello, I am no weights", b"RIFF\x24\0\0\0WAVEfmt ", b"PK\3\4 no zip", b""])
+def test_what_is_no_pickle_is_said(data: bytes, tmp_path: Path) -> None:
+    (tmp_path / "a.pt").write_bytes(data)
+    with pytest.raises(ClaraError, match=r"a\.pt is no pickle of weights"):
+        read_pickled(tmp_path / "a.pt")
+
+
 def test_programs_and_broken_files_are_refused(tmp_path: Path) -> None:
     torch.jit.script(torch.nn.Linear(1, 1)).save(str(tmp_path / "program.pt"))
     with pytest.raises(ClaraError, match="TorchScript"):

@@ -172,7 +172,8 @@ def test_the_model_in_parts(folder: Path, zoo: Embedder, wav: object) -> None:
 def test_an_embedder_says_what_it_is(folder: Path, zoo: Embedder) -> None:
     audio, text = (sum(p.numel() for p in tower.parameters()) for tower in (zoo.model.audio, zoo.model.text))
     assert repr(zoo) == (
-        f"Embedder(dir:{folder}: audio tower {audio:,} parameters, text tower {text:,}, 32 dimensions, 16000 Hz, on cpu)"
+        f"Embedder(dir:{folder}: audio tower {audio:,} parameters, text tower {text:,}, 32 dimensions, 16000 Hz, "
+        "on cpu)"
     )
 
 

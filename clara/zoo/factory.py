@@ -176,6 +176,8 @@ def convert_checkpoint(
     Raises:
         ClaraError: as `load_foreign`, or a family that has to be named.
     """
+    if not Path(path).exists():
+        raise ClaraError(f"No such file or folder: {path}.")
     family = family or convert.detect(path)
     if family is None:
         raise ClaraError(f"{path} does not say what it is: name the converter ({', '.join(convert.families())}).")

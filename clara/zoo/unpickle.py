@@ -28,6 +28,10 @@ from torch import Tensor
 from clara.errors import ClaraError
 
 
+class _Refused(pickle.UnpicklingError):
+    """What a file names and may not have."""
+
+
 class StandIn(dict):
     """In place of an object of a training framework: its arguments are forgotten, its items and state are kept."""
 
@@ -42,20 +46,20 @@ class StandIn(dict):
 def _encode(text: str, encoding: str = "latin1") -> bytes:
     """How pickle protocol 2 writes bytes."""
     if encoding not in ("latin1", "latin-1", "utf8", "utf-8"):
-        raise pickle.UnpicklingError(f"bytes in the encoding {encoding!r}")
+        raise _Refused(f"bytes in the encoding {encoding!r}")
     return text.encode(encoding)
 
 
 def _scalar(dtype: np.dtype, data: bytes) -> Any:
     """A numpy number; numpy's own would also give back objects."""
     if not isinstance(dtype, np.dtype) or dtype.hasobject:
-        raise pickle.UnpicklingError(f"a numpy scalar of {dtype}")
+        raise _Refused(f"a numpy scalar of {dtype}")
     return np.frombuffer(data, dtype)[0]
 
 
 def _reconstruct(kind: type, shape: Any, dtype: Any) -> np.ndarray:
     if kind is not np.ndarray:
-        raise pickle.UnpicklingError(f"a numpy array of class {kind}")
+        raise _Refused(f"a numpy array of class {kind}")
     return np.ndarray(shape, dtype)
 
 
@@ -109,20 +113,20 @@ class _Unpickler(pickle._Unpickler):  # the one written in Python: its steps can
         if module == "numpy.dtypes" and isinstance(getattr(np.dtypes, name, None), type):
             return getattr(np.dtypes, name)
         if (module, name) not in _ALLOWED:
-            raise pickle.UnpicklingError(f"the global {module}.{name}")
+            raise _Refused(f"the global {module}.{name}")
         return _ALLOWED[module, name]
 
     def load_build(self) -> None:
         # state may be given to the objects that a file holds, not to the classes and functions it may name
         if not isinstance(self.stack[-2], _WITH_STATE):
-            raise pickle.UnpicklingError(f"state for {self.stack[-2]!r}")
+            raise _Refused(f"state for {self.stack[-2]!r}")
         super().load_build()
 
     dispatch[pickle.BUILD[0]] = load_build
 
     def refuse(self) -> None:
         """Extension codes name what is registered in this process."""
-        raise pickle.UnpicklingError("an extension code")
+        raise _Refused("an extension code")
 
     for _code in (pickle.EXT1, pickle.EXT2, pickle.EXT4):
         dispatch[_code[0]] = refuse
@@ -134,6 +138,8 @@ def _load(file: Any, **options: Any) -> Any:
 
 # what torch.load asks of a pickle module
 _RESTRICTED = SimpleNamespace(Unpickler=_Unpickler, load=_load, __name__="restricted")
+# and what it raises at a file that is none of its own
+_UNREADABLE = (pickle.UnpicklingError, RuntimeError, EOFError, ValueError, LookupError, TypeError, AttributeError)
 
 
 def read_pickled(path: str | Path) -> Any:
@@ -151,19 +157,22 @@ def read_pickled(path: str | Path) -> Any:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # of protocols it may not read: the second reader does
             return torch.load(path, map_location="cpu", weights_only=True, mmap=mapped)
-    except (pickle.UnpicklingError, RuntimeError, EOFError, ValueError, LookupError, TypeError, AttributeError):
+    except _UNREADABLE:
         pass  # the second reader takes more, and says what is wrong with the rest
     if _is_program(path):
         raise ClaraError(f"{path} is a TorchScript program or a tar archive, not a file of weights: refused.")
     try:
         return torch.load(path, map_location="cpu", weights_only=False, pickle_module=_RESTRICTED, mmap=mapped)
-    except pickle.UnpicklingError as e:
+    except _Refused as e:
         raise ClaraError(
             f"{path} holds {e}: refused, since only tensors, numbers and plain containers are read. Ask its authors "
             "for a safetensors file."
         ) from e
-    except (RuntimeError, EOFError, ValueError, LookupError, TypeError, AttributeError) as e:
-        raise ClaraError(f"{path} is no readable torch file ({e}): copy or download it again.") from e
+    except _UNREADABLE as e:
+        raise ClaraError(
+            f"{path} is no pickle of weights, or a broken one ({e}): expected a file that torch.save wrote; if it is, "
+            "copy or download it again."
+        ) from e
 
 
 def _is_zip(path: Path) -> bool:
