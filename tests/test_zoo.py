@@ -238,6 +238,18 @@ def test_texts_do_not_depend_on_their_batch(zoo: Embedder) -> None:
     assert zoo.embed_text(["word " * 2000]).isfinite().all()  # 10,000 characters
 
 
+def test_half_precision_is_near(folder: Path, zoo: Embedder) -> None:
+    """Of our own towers; tests/test_convert.py has CLAP's."""
+    half, clips, texts = clara.load(f"dir:{folder}", "cpu", precision="bfloat16"), [noise(1.0), noise(0.3)], ["a", "犬"]
+    for exact_BD, half_BD in (
+        (zoo.embed_audio(clips), half.embed_audio(clips)),
+        (zoo.embed_text(texts), half.embed_text(texts)),
+    ):
+        assert half_BD.dtype == torch.float32
+        assert not torch.equal(half_BD, exact_BD)
+        assert (half_BD * exact_BD).sum(1).min() > 0.999
+
+
 def test_windows_cover_the_audio_once(zoo: Embedder) -> None:
     wave, rate = noise(5.5)
     times_W2, audio_WD = zoo.embed_windows((wave, rate))
