@@ -18,6 +18,7 @@ from torch.nn.functional import normalize
 import clara.audio.clap_mel  # noqa: F401  (registers its front-end)
 from clara.audio.features import FRONT_ENDS
 from clara.config import ModelConfig
+from clara.errors import ClaraError
 from clara.layers import HEADS
 from clara.towers.base import AUDIO_TOWERS, TEXT_TOWERS
 
@@ -39,10 +40,14 @@ class DualEncoder(nn.Module):
         self.bias = None if config.init_bias is None else nn.Parameter(torch.tensor(config.init_bias))
 
     def encode_audio(self, wave_BT: Tensor, len_B: Tensor | None = None, normalized: bool = True) -> Tensor:
-        """Embed mono waves at `front_end.sample_rate`, float in [-1, 1], of `len_B` samples each -> (B, D) float32."""
+        """Embed mono waves at `front_end.sample_rate`, float in [-1, 1], of `len_B` samples each -> (B, D) float32.
+        ClaraError for a wave without its batch axis."""
+        if wave_BT.ndim != 2:
+            raise ClaraError(f"Waves of shape {tuple(wave_BT.shape)}: expected (B, T); of one clip, wave_T[None].")
         if len_B is None:
             len_B = torch.full((wave_BT.shape[0],), wave_BT.shape[1], device=wave_BT.device)
-        embedding_BD = self.audio_head(self.audio(*self.front_end(wave_BT, len_B))).float()
+        x_BNF, mask_BN = self.front_end(wave_BT, len_B)  # in float32; a model made .half() goes on in its own type
+        embedding_BD = self.audio_head(self.audio(x_BNF.to(self.log_scale.dtype), mask_BN)).float()
         return normalize(embedding_BD, dim=-1) if normalized else embedding_BD
 
     def encode_text(self, ids_BL: Tensor, mask_BL: Tensor, normalized: bool = True) -> Tensor:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import copy
 import math
+import re
 
 import pytest
 import torch
@@ -51,6 +53,26 @@ def test_texts_are_unit_and_batch_independent(model: DualEncoder) -> None:
     text_BD = model.encode_text(ids_BL, mask_BL)
     torch.testing.assert_close(text_BD.norm(dim=1), torch.ones(2))
     torch.testing.assert_close(model.encode_text(ids_BL[1:, :3], mask_BL[1:, :3]), text_BD[1:], **EXACT)
+
+
+@torch.no_grad()
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16, torch.float64])
+@pytest.mark.parametrize("arch", ["test-conv", "test-perceiver", "test-htsat"])
+def test_a_model_of_another_type_hears_in_float32(arch: str, dtype: torch.dtype) -> None:
+    exact = DualEncoder(arch_config(arch)).eval()
+    other = copy.deepcopy(exact).to(dtype)
+    rate = exact.front_end.sample_rate
+    wave_BT, len_B = 0.1 * torch.randn(2, rate), torch.tensor([rate, rate // 3])
+    assert torch.equal(other.front_end(wave_BT, len_B)[0], exact.front_end(wave_BT, len_B)[0])
+    audio_BD = other.encode_audio(wave_BT, len_B)
+    assert audio_BD.dtype == torch.float32
+    assert (audio_BD * exact.encode_audio(wave_BT, len_B)).sum(1).min() > 0.999
+
+
+@pytest.mark.parametrize("shape", [(16000,), (2, 1, 16000)])
+def test_a_wave_without_its_batch_axis_is_refused(model: DualEncoder, shape: tuple[int, ...]) -> None:
+    with pytest.raises(ClaraError, match=re.escape(f"shape {shape}: expected (B, T)")):
+        model.encode_audio(torch.zeros(shape))
 
 
 def test_temperature_starts_where_told_and_is_bounded(model: DualEncoder) -> None:

@@ -353,6 +353,7 @@ def test_bad_texts_and_settings(zoo: Embedder, folder: Path) -> None:
     for texts in ([], [""], "one string", [3]):
         with pytest.raises(ClaraError):
             zoo.embed_text(texts)
+    assert torch.equal(zoo.embed_audio(noise(0.2), np.int64(1)), zoo.embed_audio(noise(0.2), 1))
     with pytest.raises(ClaraError, match="batch_size=0"):
         zoo.embed_audio([noise(0.2)], batch_size=0)
     with pytest.raises(ClaraError, match="embed_windows takes one"):

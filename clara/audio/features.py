@@ -5,6 +5,7 @@ Statistics are per clip, never per batch: a clip alone and beside longer clips g
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import torch
@@ -23,6 +24,11 @@ class FrontEnd(nn.Module):
     window_seconds: float
     bins: int
     fusion: bool = False
+
+    def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> FrontEnd:
+        """As the module's own, but that tables follow the model to its device alone, and stay float32: a window or a
+        filter in half precision would raise the floor of what is heard."""
+        return super()._apply(lambda t: t.to(fn(t).device), recurse)
 
     def forward(self, wave_BT: Tensor, len_B: Tensor) -> tuple[Tensor, Tensor]:
         raise NotImplementedError

@@ -96,7 +96,7 @@ class ConvTower(AudioTower):
         frames = (x.mean(3) + x.amax(3)).transpose(1, 2)
         if not pool:
             return frames
-        return self.drop(self.pool_norm(self.pool(frames, mask_BN)))
+        return self.drop(self.pool_norm(self.pool(frames, mask_BN).to(self.pool_norm.weight.dtype)))
 
     def frame_mask(self, mask_BN: Tensor) -> Tensor:
         mask_BN = strided_mask(mask_BN, self.config.stem_stride[0])

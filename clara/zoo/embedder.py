@@ -280,5 +280,5 @@ def _is_half(precision: str) -> bool:
 
 
 def _check_batch(batch_size: int) -> None:
-    if not isinstance(batch_size, int) or batch_size < 1:
+    if not isinstance(batch_size, int | np.integer) or batch_size < 1:
         raise ClaraError(f"batch_size={batch_size!r}: expected a whole number of at least 1.")
