@@ -243,18 +243,28 @@ def save_checkpoint(
     keep float32, because they are small and some leave float16's range. `card` is the text of README.md.
 
     Raises:
-        ClaraError: a weight is NaN or infinite, or becomes so in `dtype`.
+        ClaraError: a weight is NaN or infinite, or becomes so in `dtype`; or there is no room. What was in the folder before
+            is then as it was.
     """
     folder = Path(folder)
     tensors = {n: _stored(n, t, dtype) for n, t in model.state_dict().items()}
-    folder.mkdir(parents=True, exist_ok=True)
-    spec = _save_tokenizer(tokenizer, model.config.tokenizer, folder)
-    config = to_dict(dataclasses.replace(model.config, tokenizer=spec))
-    (folder / CONFIG).write_text(yaml.safe_dump(config, sort_keys=False, allow_unicode=True), encoding="utf-8")
-    (folder / CARD).write_text(card, encoding="utf-8")
-    part = folder / f".{WEIGHTS}.part"  # renamed when whole, so that a crash leaves no half file under the real name
-    save_file(tensors, part)
-    os.replace(part, folder / WEIGHTS)
+    part = folder / ".part"  # files move from here when all are whole: a crash leaves no half one under a real name
+    shutil.rmtree(part, ignore_errors=True)
+    part.mkdir(parents=True)
+    try:
+        spec = _save_tokenizer(tokenizer, model.config.tokenizer, part)
+        config = to_dict(dataclasses.replace(model.config, tokenizer=spec))
+        (part / CONFIG).write_text(yaml.safe_dump(config, sort_keys=False, allow_unicode=True), encoding="utf-8")
+        (part / CARD).write_text(card, encoding="utf-8")
+        save_file(tensors, part / WEIGHTS)
+        for file in [p for p in part.rglob("*") if p.is_file()]:
+            place = folder / file.relative_to(part)
+            place.parent.mkdir(parents=True, exist_ok=True)
+            os.replace(file, place)
+    except (SafetensorError, OSError) as e:
+        raise ClaraError(f"{folder} cannot be written ({e}): make room, or save elsewhere.") from e
+    finally:
+        shutil.rmtree(part, ignore_errors=True)
     return folder
 
 
@@ -274,8 +284,7 @@ def _save_tokenizer(tokenizer: Tokenizer, spec: Spec, folder: Path) -> Spec:
         tokenizer.tokenizer.save_pretrained(folder / "tokenizer")
         return Spec(spec.kind, {**spec.options, "name": "tokenizer"})
     for file in tokenizer.files:
-        if file.resolve() != (folder / file.name).resolve():
-            shutil.copyfile(file, folder / file.name)
+        shutil.copyfile(file, folder / file.name)
     return spec
 
 
