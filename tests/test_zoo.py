@@ -350,9 +350,10 @@ def test_bad_audio_is_named(zoo: Embedder, tmp_path: Path, make: object, message
 
 
 def test_bad_texts_and_settings(zoo: Embedder, folder: Path) -> None:
-    for texts in ([], [""], "one string", [3]):
+    for texts in ([], [""], "", [3], None, 3, b"rain"):
         with pytest.raises(ClaraError):
             zoo.embed_text(texts)
+    assert torch.equal(zoo.embed_text("one string"), zoo.embed_text(["one string"]))
     assert torch.equal(zoo.embed_audio(noise(0.2), np.int64(1)), zoo.embed_audio(noise(0.2), 1))
     with pytest.raises(ClaraError, match="batch_size=0"):
         zoo.embed_audio([noise(0.2)], batch_size=0)

@@ -3,7 +3,7 @@ beside longer clips gives the same embedding to 1e-5."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
@@ -155,16 +155,16 @@ class Embedder:
             vectors.append(self._embed([wave for _, _, _, wave in chunk], batch_size))
         return torch.tensor(times, dtype=torch.float32), torch.cat(vectors)
 
-    def embed_text(self, texts: Sequence[str], batch_size: int = 64) -> Tensor:
-        """Embed texts in any of the model's languages -> (B, D), one row a text, in order.
+    def embed_text(self, texts: str | Iterable[str], batch_size: int = 64) -> Tensor:
+        """Embed texts in any of the model's languages -> (B, D), one row a text, in order; one text, or several.
 
         Raises:
-            ClaraError: no texts, one string instead of a list, an empty text.
+            ClaraError: no texts, an empty one, or what is no text.
         """
-        if isinstance(texts, str):
-            raise ClaraError(f"Got one string {texts[:40]!r}: expected a list of texts.")
         _check_batch(batch_size)
-        texts = list(texts)
+        if not isinstance(texts, Iterable) or isinstance(texts, bytes):
+            raise ClaraError(f"Texts of type {type(texts).__name__}: expected a text or a list of texts.")
+        texts = [texts] if isinstance(texts, str) else list(texts)
         if not texts:
             raise ClaraError("Got no texts: expected at least one.")
         parts = []

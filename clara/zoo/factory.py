@@ -243,8 +243,8 @@ def save_checkpoint(
     keep float32, because they are small and some leave float16's range. `card` is the text of README.md.
 
     Raises:
-        ClaraError: a weight is NaN or infinite, or becomes so in `dtype`; or there is no room. What was in the folder before
-            is then as it was.
+        ClaraError: a weight is NaN or infinite, or becomes so in `dtype`; or there is no room. What was in
+            the folder before is then as it was.
     """
     folder = Path(folder)
     tensors = {n: _stored(n, t, dtype) for n, t in model.state_dict().items()}
