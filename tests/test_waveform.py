@@ -91,6 +91,8 @@ def test_telephone_and_studio(tmp_path: Path) -> None:
 def test_array_types(tone: Callable, dtype: type, scale: float) -> None:
     array = (tone(0.1) * (scale - (scale > 1))).astype(dtype)
     np.testing.assert_allclose(waveform.read((array, 16000), 16000), tone(0.1), atol=1e-4)
+    half = torch.from_numpy(tone(0.1)).bfloat16()
+    assert np.array_equal(waveform.read((half, 16000), 16000), half.float().numpy())
     unsigned = np.array([0, 128, 255], np.uint8)
     assert waveform.read((unsigned, 16000), 16000).tolist() == [-1.0, 0.0, 127 / 128]
 
@@ -122,7 +124,9 @@ def bad_files(folder: Path) -> list[tuple[object, str]]:
         (folder / "nothing.wav", "nothing.wav holds no samples"),
         (folder / "nan.wav", "nan.wav holds 2 NaN or infinite"),
         (b"", "0 bytes"),
-        (b"not audio at all", "cannot be decoded as audio"),
+        (b"not audio at all", r"<16 bytes> cannot be decoded as audio \(Format not recognised\)\. Expected"),
+        ("https://a.org/x.wav", "https://a.org/x.wav: addresses are not fetched"),
+        (Path("s3://a/x.wav"), "s3:/a/x.wav: addresses are not fetched"),
         ((broken, 16000), "holds 2 NaN or infinite"),
         ((np.zeros(0, np.float32), 16000), "no samples"),
         (np.zeros(100), r"A bare array has no sample rate: pass \(array, rate\)"),

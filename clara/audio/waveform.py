@@ -23,6 +23,7 @@ from clara.errors import ClaraError
 
 CONTAINERS = (".m4a", ".mp4", ".webm", ".mkv", ".aac")
 EXTENSIONS = (".wav", ".flac", ".ogg", ".opus", ".mp3", ".aiff", ".aif", ".au", *CONTAINERS)
+URL = re.compile(r"[a-z][a-z0-9+.-]+:/", re.IGNORECASE)  # a Path has one slash left; one letter is a drive
 
 
 @dataclass(frozen=True)
@@ -123,6 +124,8 @@ def _handle(source: Any) -> Any:
     if path.is_dir():
         raise ClaraError(f"{path} is a folder: use clara.audio.waveform.list_audio(folder) or pass the files.")
     if not path.is_file():
+        if URL.match(str(source)):
+            raise ClaraError(f"{source}: addresses are not fetched. Download it, and pass the file or its bytes.")
         raise ClaraError(f"No such audio file: {path}.")
     if path.stat().st_size == 0:
         raise ClaraError(f"{path} is empty (0 bytes).")
@@ -140,7 +143,10 @@ def _array(source: tuple) -> tuple[np.ndarray, int]:
     wave, rate = source
     if not isinstance(rate, int | np.integer) or rate <= 0:
         raise ClaraError(f"Sample rate {rate!r}: expected a whole number of Hz above 0.")
-    wave = wave.detach().cpu().numpy() if hasattr(wave, "detach") else np.asarray(wave)
+    if hasattr(wave, "detach"):
+        wave = wave.detach().cpu()
+        wave = (wave.float() if wave.is_floating_point() else wave).numpy()  # numpy has no bfloat16
+    wave = np.asarray(wave)
     if wave.ndim == 1:
         wave = wave[:, None]
     elif wave.ndim == 2 and wave.shape[0] < wave.shape[1]:
@@ -181,7 +187,8 @@ def _torchcodec(source: Any, cause: Exception) -> Any:
     """An AudioDecoder for what soundfile cannot open, or the reason why this is no audio."""
     name, wants = describe(source), _is_container(source)
     if not wants:
-        text = f"{name} cannot be decoded as audio ({cause}). Expected wav, flac, ogg, opus or mp3."
+        why = str(getattr(cause, "error_string", cause)).rstrip(".")  # without the name of a buffer in memory
+        text = f"{name} cannot be decoded as audio ({why}). Expected wav, flac, ogg, opus or mp3."
         raise ClaraError(text) from cause
     try:
         from torchcodec.decoders import AudioDecoder
