@@ -1,4 +1,4 @@
-"""The only reader of audio: file, bytes or array -> mono float32 at one rate.
+"""The only reader of audio: file, bytes or array, also as `plain` finds them -> mono float32 at one rate.
 
 Stereo is averaged, never concatenated. Any sample rate is resampled here (soxr, HQ) and nowhere else. Files are read by
 soundfile; containers it does not know (m4a, mp4, webm …) by torchcodec where that is installed.
@@ -9,7 +9,7 @@ from __future__ import annotations
 import io
 import os
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -42,7 +42,7 @@ def read(source: Any, sample_rate: int, *, start: float = 0.0, seconds: float | 
         ClaraError: missing or empty file, not audio, less audio than the header states (`clara.audio.files`), NaN or
             infinite samples, no samples in the span, a bare array.
     """
-    name = describe(source)
+    name, source = describe(source), plain(source)
     wave, rate = _decode(source, start, seconds)
     return _finish(wave, rate, sample_rate, name)
 
@@ -50,6 +50,7 @@ def read(source: Any, sample_rate: int, *, start: float = 0.0, seconds: float | 
 def info(source: Any) -> AudioInfo:
     """Length, rate and channels, without decoding the samples where the header states them. Raises ClaraError as `read`
     does."""
+    source = plain(source)
     if isinstance(source, tuple):
         wave, rate = _array(source)
         return AudioInfo(wave.shape[0] / rate, rate, wave.shape[1])
@@ -85,6 +86,35 @@ def stream(source: Any, sample_rate: int, *, window: float, hop: float) -> Itera
         yield offset / sample_rate, buffer if len(buffer) else np.zeros(1, np.float32)
 
 
+def plain(source: Any) -> Any:
+    """An open binary file -> its bytes, from its beginning where it can go back; a cell of Hugging Face's datasets
+    ({"array", "sampling_rate"}, {"bytes"} or {"path"}) -> what it holds. Paths, bytes and pairs stay as they are.
+
+    Raises:
+        ClaraError: a file opened as text, or one that is closed; a cell that holds none of these.
+    """
+    if isinstance(source, Mapping):
+        if (wave := source.get("array")) is not None:
+            return wave if hasattr(wave, "shape") else np.asarray(wave, np.float32), source.get("sampling_rate")
+        if found := source.get("bytes") or source.get("path"):
+            return found
+        raise ClaraError(
+            f"Audio as a dictionary of {sorted(map(str, source))}: expected 'array' and 'sampling_rate', 'bytes', or "
+            "'path'."
+        )
+    if not hasattr(source, "read"):
+        return source
+    try:
+        if source.seekable():
+            source.seek(0)
+        data = source.read()
+    except (ValueError, AttributeError) as e:
+        raise ClaraError(f"{describe(source)} cannot be read ({e}): expected an open binary file.") from e
+    if not isinstance(data, bytes | bytearray):
+        raise ClaraError(f"{describe(source)} gives {type(data).__name__}, not bytes: open it in mode 'rb'.")
+    return data
+
+
 def list_audio(folder: str | Path) -> list[Path]:
     """All audio files below `folder`, sorted, but hidden ones (macOS puts a `._name.wav` that is no audio beside each
     file of a foreign disk). ClaraError when there is no folder or no audio in it."""
@@ -106,7 +136,8 @@ def describe(source: Any) -> str:
         return f"<{len(source)} bytes>"
     if isinstance(source, tuple) and len(source) == 2 and hasattr(source[0], "shape"):
         return f"<array {tuple(source[0].shape)} at {source[1]} Hz>"
-    return f"<{type(source).__name__}>"
+    name = source.get("path") if isinstance(source, Mapping) else getattr(source, "name", None)
+    return name if isinstance(name, str) and name else f"<{type(source).__name__}>"
 
 
 def _handle(source: Any) -> Any:
@@ -117,8 +148,8 @@ def _handle(source: Any) -> Any:
         return io.BytesIO(source)
     if not isinstance(source, str | Path):
         raise ClaraError(
-            f"Audio of type {type(source).__name__}: expected a path, encoded bytes, or (array, sample_rate). "
-            "A bare array has no sample rate: pass (array, rate)."
+            f"Audio of type {type(source).__name__}: expected a path, encoded bytes, an open file, or (array, "
+            "sample_rate). A bare array has no sample rate: pass (array, rate)."
         )
     path = Path(source)
     if path.is_dir():
@@ -263,7 +294,7 @@ def _check_finite(wave: np.ndarray, name: str) -> None:
 
 def _resampled_blocks(source: Any, target: int) -> Iterator[np.ndarray]:
     """Mono blocks at the target rate, decoding `BLOCK_SECONDS` at a time."""
-    name = describe(source)
+    name, source = describe(source), plain(source)
     if isinstance(source, tuple):
         yield read(source, target)
         return

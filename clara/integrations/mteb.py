@@ -63,9 +63,7 @@ class ClaraEncoder(AbsEncoder):
         else:
             if isinstance(rows.features["audio"], Audio):
                 rows = rows.cast_column("audio", Audio(decode=False))
-            parts = [
-                self.zoo.embed_audio([_source(v) for v in values], batch_size) for values in _chunks(rows, "audio")
-            ]
+            parts = [self.zoo.embed_audio(values, batch_size) for values in _chunks(rows, "audio")]
         return torch.cat(parts).numpy()
 
 
@@ -78,15 +76,6 @@ def _texts(values: list[Any]) -> list[str]:
     if not all(isinstance(v, str) for v in values):
         raise ClaraError(f"Column 'text' holds {type(values[0]).__name__}: expected texts.")
     return values
-
-
-def _source(value: Any) -> Any:
-    """A cell of an audio column -> what CLARA reads: bytes, a path or (array, rate)."""
-    if isinstance(value, dict) and value.get("array") is not None:
-        return np.asarray(value["array"], np.float32), int(value["sampling_rate"])
-    if isinstance(value, dict) and (found := value.get("bytes") or value.get("path")):
-        return found
-    raise ClaraError(f"Audio cell of type {type(value).__name__}: expected bytes, a path, or array and sampling_rate.")
 
 
 def model_meta(zoo: Embedder) -> ModelMeta:

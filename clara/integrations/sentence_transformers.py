@@ -69,8 +69,6 @@ class ClaraModule(InputModule):
         return {"text": [f"{prompt or ''}{x}" for x in inputs]}
 
     def _source(self, x: Any) -> Any:
-        if isinstance(x, dict):
-            return np.asarray(x["array"], np.float32), int(x["sampling_rate"])
         if isinstance(x, np.ndarray | Tensor):
             return x, self.embedder.model.front_end.sample_rate  # as everywhere in sentence-transformers
         return x

@@ -3,7 +3,7 @@ beside longer clips gives the same embedding to 1e-5."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
@@ -117,8 +117,8 @@ class Embedder:
         averaged by the seconds each adds and normalised again; or, by `long`, in one of the ways of other projects.
 
         Args:
-            sources: paths, encoded bytes, (array, rate) pairs, or folders (each stands for all audio below it, sorted);
-                one of them, or a list.
+            sources: paths, encoded bytes, open binary files, (array, rate) pairs, cells of Hugging Face's datasets
+                (`waveform.plain`), or folders (each stands for all audio below it, sorted); one of them, or a list.
             batch_size: windows a forward pass.
             progress: show a progress bar over sources.
             long: 'windows' (all of them), 'first' or 'center' (that one window), 'fusion' (all at once, by models that
@@ -191,7 +191,7 @@ class Embedder:
     def _pieces(self, items: Iterable[Any], long: str) -> Iterator[Window]:
         """As `_windows`, with one piece a source: its first window, its middle one, or the whole."""
         rate, window = self.model.front_end.sample_rate, self.model.front_end.window_seconds
-        for row, source in enumerate(items):
+        for row, source in enumerate(map(waveform.plain, items)):
             start = max(0.0, (waveform.info(source).seconds - window) / 2) if long == "center" else 0.0
             wave = waveform.read(source, rate, start=start, seconds=None if long == "fusion" else window)
             yield row, start, 1.0, wave if long == "fusion" else wave[: round(window * rate)]
@@ -241,12 +241,13 @@ def _chunks(windows: Iterator[Window], batch_size: int) -> Iterator[list[Window]
 
 def expand(sources: Any) -> list[Any]:
     """One source or many, folders replaced by the audio below them. ClaraError when nothing is left."""
-    if isinstance(sources, str | Path | bytes | bytearray) or _is_array_pair(sources):
+    one = isinstance(sources, str | Path | bytes | bytearray | Mapping) or hasattr(sources, "read")
+    if one or _is_array_pair(sources):
         sources = [sources]
     elif not isinstance(sources, Iterable) or hasattr(sources, "shape"):
         raise ClaraError(
             f"Audio of type {type(sources).__name__}: expected paths, encoded bytes or (array, sample_rate) pairs, "
-            "one or a list."
+            "open binary files or cells of a data set; one or a list."
         )
     items: list[Any] = []
     for source in sources:
