@@ -1,11 +1,11 @@
-"""Our multilingual text tower: CLIP's blocks without a causal mask, padding masked, mean-pooled."""
+"""Our multilingual text tower: open_clip's `Transformer` blocks without a causal mask, padding masked, mean-pooled."""
 
 from __future__ import annotations
 
-from collections import OrderedDict
 from dataclasses import dataclass
 
 import torch
+from open_clip.transformer import Transformer
 from torch import Tensor, nn
 
 from clara.errors import ClaraError
@@ -26,24 +26,6 @@ class TransformerConfig:
     dropout: float = 0.0
 
 
-class Block(nn.Module):
-    """A pre-norm block of CLIP's text side (Radford et al. 2021, sec. 2.4); parts are named as open_clip names them,
-    whose import alone takes longer than loading our checkpoint."""
-
-    def __init__(self, width: int, heads: int, hidden: int) -> None:
-        super().__init__()
-        self.ln_1, self.ln_2 = nn.LayerNorm(width), nn.LayerNorm(width)
-        self.attn = nn.MultiheadAttention(width, heads, batch_first=True)
-        parts = {"c_fc": nn.Linear(width, hidden), "gelu": nn.GELU(), "c_proj": nn.Linear(hidden, width)}
-        self.mlp = nn.Sequential(OrderedDict(parts))
-
-    def forward(self, x_BLW: Tensor, blocked: Tensor) -> Tensor:
-        """`blocked` (B × heads, L, L) is added to the scores."""
-        y = self.ln_1(x_BLW)
-        x_BLW = x_BLW + self.attn(y, y, y, need_weights=False, attn_mask=blocked.to(y.dtype))[0]
-        return x_BLW + self.mlp(self.ln_2(x_BLW))
-
-
 @TEXT_TOWERS.register("transformer", TransformerConfig)
 class TransformerText(TextTower):
     """ids_BL, mask_BL -> t_BW: mean of the final states of the real tokens."""
@@ -56,14 +38,12 @@ class TransformerText(TextTower):
         self.tokens = nn.Embedding(config.vocab_size, config.width)
         self.positions = nn.Parameter(torch.empty(config.context_length, config.width))
         self.drop = nn.Dropout(config.dropout)
-        hidden = int(config.width * config.mlp_ratio)
-        blocks = nn.ModuleList(Block(config.width, config.heads, hidden) for _ in range(config.layers))
-        self.blocks = nn.ModuleDict({"resblocks": blocks})
+        self.blocks = Transformer(config.width, config.layers, config.heads, mlp_ratio=config.mlp_ratio)
         self.norm = nn.LayerNorm(config.width)
         nn.init.normal_(self.tokens.weight, std=0.02)
         nn.init.normal_(self.positions, std=0.01)
         scale = config.width**-0.5
-        for block in blocks:  # open_clip's text initialisation (transformer.py, init_parameters)
+        for block in self.blocks.resblocks:  # open_clip's text initialisation (transformer.py, init_parameters)
             nn.init.normal_(block.attn.in_proj_weight, std=scale)
             nn.init.normal_(block.attn.out_proj.weight, std=scale * (2 * config.layers) ** -0.5)
             nn.init.normal_(block.mlp.c_fc.weight, std=(2 * config.width) ** -0.5)
@@ -76,7 +56,5 @@ class TransformerText(TextTower):
         x_BLW = self.drop(self.tokens(ids_BL) + self.positions[: ids_BL.shape[1]])
         blocked_BLL = torch.zeros(mask_BL.shape, device=x_BLW.device).masked_fill(~mask_BL, -torch.inf)
         blocked = blocked_BLL[:, None, None].expand(-1, self.heads, ids_BL.shape[1], -1).flatten(0, 1)
-        for block in self.blocks["resblocks"]:
-            x_BLW = block(x_BLW, blocked)
-        x_BLW = self.norm(x_BLW)
+        x_BLW = self.norm(self.blocks(x_BLW, attn_mask=blocked))
         return masked_mean(x_BLW, mask_BL) if pool else x_BLW
