@@ -256,7 +256,10 @@ def test_what_audio_was_not_trained_on_lies_where_its_clips_do(anchored: tuple[P
         about = {"language": "zh", "label": word, "task": "word", "gender": "female", "original": heard_of}
         rows.append(Row(str(tmp_path / f"{i}.wav"), "espeak", split="train", **about))
     write_shards(rows, tmp_path / "shards")
-    model, config = create_model(f"dir:{anchored[0]}").eval(), HeardConfig((str(tmp_path / "shards" / "*.tar"),))
+    model, config = (
+        create_model(f"dir:{anchored[0]}").eval(),
+        HeardConfig((str(tmp_path / "shards" / "*.tar"),), least=4),
+    )
     found = heard(model, config, FACTS)
     assert set(found) == {"word/zh:zero", "voice/low", "voice/high"}  # one word has an anchor; who speaks is left out
     audio_8D = torch.cat([model.encode_audio(*pad_waves([torch.from_numpy(w)])) for w in waves]).detach()

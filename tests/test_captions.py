@@ -38,7 +38,7 @@ def test_facts_of_labels() -> None:
     assert {("emotion", "anger"), ("language", "pl"), ("speaker", "male")} == ANGRY_POLE
     assert facts_of({"label": "zero", "task": "word", "language": "ar"}) == {("word", "ar:zero"), ("language", "ar")}
     assert facts_of({"text": ["rain"]}) == frozenset()
-    for label, key in (("nulis", "zero"), ("Į_viršų", "up"), ("zero", "zero"), ("kita", "kita")):  # as a corpus calls it
+    for label, key in (("nulis", "zero"), ("Į_viršų", "up"), ("zero", "zero"), ("kita", "kita")):  # as corpora say
         assert ("word", f"lt:{key}") in facts_of({"label": label, "task": "word", "language": "lt"})
 
 

@@ -16,7 +16,8 @@ from clara.zoo.factory import checkpoint_folder, load_checkpoint
 CARDS = Path(__file__).parents[1] / "model_cards"
 OWN = [n for n in catalog.list_pretrained() if catalog.checkpoint(n).source == "package"]
 FOREIGN = [n for n in catalog.list_pretrained() if n not in OWN]
-TASKS = {"emotion", "arousal", "sound", "music", "instrument", "word", "speech", "language", "speaker", "retrieval"}
+TASKS = {"emotion", "arousal", "sound", "music", "instrument", "word", "speech", "language", "speaker", "voice",
+         "retrieval"}  # fmt: skip
 PARITY = {  # the families whose own code was run beside ours, and where
     "transformers": "test_convert.py",
     "laion": "golden/make_laion.py",

@@ -155,6 +155,8 @@ def value_at(folder: Path, result: str) -> tuple[float, dict[str, Any], dict[str
         beside, found = found, found.get(key) if isinstance(found, dict) else None
         if key == name:
             evaluation = found
+        elif isinstance(found, dict) and isinstance(found.get("words"), int):  # of one language's keywords
+            evaluation = {**evaluation, "labels": range(found["words"])}
     if isinstance(found, bool) or not isinstance(found, int | float):
         raise ClaraError(f"{folder.name}/{stem}.json has no figure at {'/'.join((name, *keys))}.")
     return float(found), beside, evaluation, data

@@ -29,13 +29,13 @@ SPEECH_SHARE = 0.5  # of the mean of all speech in a voice's anchor: a loud voic
 
 @dataclass(frozen=True)
 class HeardConfig:
-    """`shards` (globs) and their `splits`, without `exclude_corpora`. A fact needs `least` clips (what a voice is like:
-    of one corpus); at most `most` of each corpus are listened to."""
+    """`shards` (globs) and their `splits`, without `exclude_corpora`. A fact needs `least` clips, what a voice is like
+    so many of one corpus: the mean of a few lies near all of its kind. Of a corpus at most `most` are heard."""
 
     shards: tuple[str, ...]
     splits: tuple[str, ...] = ("train",)
     exclude_corpora: tuple[str, ...] = ()
-    least: int = 4
+    least: int = 8
     most: int = 100
 
     def __post_init__(self) -> None:
