@@ -12,6 +12,9 @@ import numpy as np
 import pytest
 import soundfile as sf
 import torch
+from tone_corpus import ToneEmbedder, write_corpus
+
+from clara.eval.clips import Context
 
 SHARED = Path(__file__).parents[2] / "shared" / "data"
 
@@ -52,3 +55,15 @@ def wav(tmp_path: Path, tone: Callable[..., np.ndarray]) -> Callable[..., Path]:
         return path
 
     return write
+
+
+@pytest.fixture
+def corpus(tmp_path: Path) -> Path:
+    """Tones as a corpus on disk, for evaluations (tests/tone_corpus.py)."""
+    return write_corpus(tmp_path)
+
+
+@pytest.fixture
+def context(corpus: Path) -> Context:
+    """An evaluation of `corpus` by an embedder that hears tones."""
+    return Context(ToneEmbedder(), corpus, corpus.parent / "recipe.yaml")

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 import soundfile as sf
 import torch
-from tone_corpus import RATE, SOUNDS, ToneEmbedder, data, write_corpus, write_recipe
+from tone_corpus import RATE, SOUNDS, ToneEmbedder, data, write_recipe
 from torch.nn.functional import normalize
 
 from clara import metrics
@@ -21,17 +21,6 @@ from clara.eval.languages import over_languages
 from clara.eval.retrieval import RetrievalConfig, captioned, ranks, retrieval
 from clara.eval.runner import run
 from clara.eval.zero_shot import ZeroShotConfig, figures, zero_shot
-
-
-@pytest.fixture
-def corpus(tmp_path: Path) -> Path:
-    return write_corpus(tmp_path)
-
-
-@pytest.fixture
-def context(corpus: Path) -> Context:
-    return Context(ToneEmbedder(), corpus, corpus.parent / "recipe.yaml")
-
 
 # clips
 

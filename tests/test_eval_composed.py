@@ -2,26 +2,14 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-
 import numpy as np
 import pytest
-from tone_corpus import RATE, SOUNDS, ToneEmbedder, data, write_corpus
+from tone_corpus import RATE, SOUNDS, ToneEmbedder, data
 
 from clara.errors import ClaraError
 from clara.eval.clips import Context
 from clara.eval.composed import ComposedConfig, captions, composed_retrieval, event, mix, mixtures
 from clara.text.prompts import term
-
-
-@pytest.fixture
-def corpus(tmp_path: Path) -> Path:
-    return write_corpus(tmp_path)
-
-
-@pytest.fixture
-def context(corpus: Path) -> Context:
-    return Context(ToneEmbedder(), corpus, corpus.parent / "recipe.yaml")
 
 
 def test_mixtures_are_distinct_pairs_and_follow_from_the_seed() -> None:

@@ -2,26 +2,14 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-
 import numpy as np
 import pytest
 import torch
-from tone_corpus import ToneEmbedder, data, write_corpus
+from tone_corpus import data
 
 from clara.errors import ClaraError
 from clara.eval.clips import Context
 from clara.eval.probe import ProbeConfig, choose_l2, draw_shots, fit_probe, probe, prototypes
-
-
-@pytest.fixture
-def corpus(tmp_path: Path) -> Path:
-    return write_corpus(tmp_path)
-
-
-@pytest.fixture
-def context(corpus: Path) -> Context:
-    return Context(ToneEmbedder(), corpus, corpus.parent / "recipe.yaml")
 
 
 def test_probe_agrees_with_scikit_learn() -> None:

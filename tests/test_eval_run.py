@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import soundfile as sf
-from tone_corpus import HZ, RATE, ToneEmbedder, data, write_corpus, write_recipe
+from tone_corpus import HZ, RATE, ToneEmbedder, data, write_recipe
 
 from clara import metrics
 from clara.errors import ClaraError
@@ -21,16 +21,6 @@ from clara.eval.zero_shot import ZeroShotConfig, zero_shot
 from clara.text.prompts import term
 
 RECIPES = Path(__file__).parents[1] / "recipes" / "eval"
-
-
-@pytest.fixture
-def corpus(tmp_path: Path) -> Path:
-    return write_corpus(tmp_path)
-
-
-@pytest.fixture
-def context(corpus: Path) -> Context:
-    return Context(ToneEmbedder(), corpus, corpus.parent / "recipe.yaml")
 
 
 TWO = """
