@@ -37,6 +37,8 @@ QUERIES = (
     ("ein bellender Hund", "bark"),
     ("passos", "steps"),
     ("eine wütende Stimme", "shouted vowels"),
+    ("a slow, dark voice", "slow low vowels"),
+    ("głośny, wysoki głos", "shouted vowels"),
 )
 
 
