@@ -50,7 +50,7 @@ def main(
     }
     for pattern in shards:
         entries: list[Entry] = scan(DataConfig((pattern,), 1, splits=()))
-        audio_ND = embedded(zoo.model, entries)
+        audio_ND = embedded(zoo, entries)
         for pair in EXCLUDES["voice"]:
             first, second = ([n for n, e in enumerate(entries) if ("voice", word) in e.facts] for word in pair)
             if min(len(first), len(second)) < LEAST:

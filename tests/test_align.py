@@ -17,7 +17,6 @@ import yaml
 from torch.nn.functional import normalize
 
 import clara
-from clara.audio.features import pad_waves
 from clara.data.manifest import Row
 from clara.data.shards import write_shards
 from clara.errors import ClaraError
@@ -256,24 +255,22 @@ def test_what_audio_was_not_trained_on_lies_where_its_clips_do(anchored: tuple[P
         about = {"language": "zh", "label": word, "task": "word", "gender": "female", "original": heard_of}
         rows.append(Row(str(tmp_path / f"{i}.wav"), "espeak", split="train", **about))
     write_shards(rows, tmp_path / "shards")
-    model, config = (
-        create_model(f"dir:{anchored[0]}").eval(),
-        HeardConfig((str(tmp_path / "shards" / "*.tar"),), least=4),
-    )
-    found = heard(model, config, FACTS)
+    zoo = clara.load(f"dir:{anchored[0]}", device="cpu")
+    config = HeardConfig((str(tmp_path / "shards" / "*.tar"),), least=4)
+    found = heard(zoo, config, FACTS)
     assert set(found) == {"word/zh:zero", "voice/low", "voice/high"}  # one word has an anchor; who speaks is left out
-    audio_8D = torch.cat([model.encode_audio(*pad_waves([torch.from_numpy(w)])) for w in waves]).detach()
+    audio_8D = zoo.embed_audio([(w, 16000) for w in waves])
     assert torch.allclose(found["word/zh:zero"], normalize(audio_8D[:4].mean(0), dim=0), atol=1e-4)
     nearer = audio_8D @ (found["voice/high"] - found["voice/low"])
     assert (nearer[1::2] > nearer[::2].max()).all()
     speech = normalize(audio_8D.mean(0), dim=0)
     assert float(found["voice/low"] @ speech) == pytest.approx(0.5 / math.sqrt(1.25), abs=1e-3)
-    assert not heard(model, dataclasses.replace(config, least=5), FACTS)
-    goals = Goals(model, FACTS, {}, more=found)
+    assert not heard(zoo, dataclasses.replace(config, least=5), FACTS)
+    goals = Goals(zoo.model, FACTS, {}, more=found)
     assert sorted(goals.by_task()["word"]) == [("word", "zh:hello"), ("word", "zh:zero")]
     assert torch.equal(goals.vector_KD[goals.row["voice", "low"]], found["voice/low"])
     with pytest.raises(ClaraError, match="No shards"):
-        heard(model, HeardConfig(("none/*.tar",)), FACTS)
+        heard(zoo, HeardConfig(("none/*.tar",)), FACTS)
     with pytest.raises(ClaraError, match="least"):
         HeardConfig((), least=0)
 

@@ -35,6 +35,7 @@ from clara.train.optim import (
     set_learning_rate,
 )
 from clara.train.texts import LooseConfig, Names, NamesConfig, Pair, Sayer, draw
+from clara.zoo.embedder import load
 from clara.zoo.factory import create_model, get_tokenizer, load_strictly, save_checkpoint
 
 GROUPS = 6  # of texts of like length a batch: a batch's longest text is three times its mean
@@ -222,7 +223,8 @@ def _start(config: AlignConfig) -> tuple[DualEncoder, Tokenizer, Goals | None]:
         load_strictly(model, tensors, f"init {config.init!r}")
     if config.anchors is None:
         return model, tokenizer, None
-    source, facts = create_model(config.anchors), get_tokenizer(config.anchors)
+    zoo = load(config.anchors, device="cpu")
+    source, facts = zoo.model, zoo.tokenizer
     if not isinstance(facts, FactsTokenizer):
         raise ClaraError(
             f"anchors {config.anchors!r} has no anchors: expected a checkpoint of a recipe with `anchors`."
@@ -230,7 +232,7 @@ def _start(config: AlignConfig) -> tuple[DualEncoder, Tokenizer, Goals | None]:
     audio = {n: t for n, t in source.state_dict().items() if not n.startswith(("text.", "text_head."))}
     text = {n: t for n, t in model.state_dict().items() if n not in audio}
     load_strictly(model, {**text, **audio}, f"anchors {config.anchors!r}")
-    more = heard(source, config.heard, set(facts.facts)) if config.heard else {}
+    more = heard(zoo, config.heard, set(facts.facts)) if config.heard else {}
     return model, tokenizer, Goals(source, facts.facts, config.unheard, config.unheard_share, more)
 
 

@@ -16,13 +16,12 @@ from torch import Tensor
 from torch.nn.functional import normalize
 from tqdm import tqdm
 
-from clara.audio.features import pad_waves
 from clara.data.facts import fact_name
 from clara.data.loader import DataConfig, Entry, read_entry, scan
 from clara.errors import ClaraError
-from clara.model import DualEncoder
+from clara.zoo.embedder import Embedder
 
-BATCH = 32
+BATCH, TOGETHER = 32, 256  # of a pass, and of what is decoded before it
 LEFT_OUT = ("language", "speaker")  # whose voice it is: a synthetic one tells nothing of that
 SPEECH_SHARE = 0.5  # of the mean of all speech in a voice's anchor: a loud voice is no thunder
 
@@ -43,7 +42,7 @@ class HeardConfig:
             raise ClaraError(f"heard: least={self.least}, most={self.most}: expected 1 ≤ least ≤ most.")
 
 
-def heard(model: DualEncoder, config: HeardConfig, known: Collection[str]) -> dict[str, Tensor]:
+def heard(zoo: Embedder, config: HeardConfig, known: Collection[str]) -> dict[str, Tensor]:
     """Anchors (D,), of unit length, of the facts that are not in `known`.
 
     A word, emotion or sound lies at the mean of its clips' embeddings. What a voice is like is measured against the
@@ -65,7 +64,7 @@ def heard(model: DualEncoder, config: HeardConfig, known: Collection[str]) -> di
         if (max if name.startswith("voice/") else sum)(map(len, corpora.values())) >= config.least
     }
     wanted = sorted({i for corpora in chosen.values() for rows in corpora.values() for i in rows})
-    audio_ND = embedded(model, [entries[i] for i in wanted])
+    audio_ND = embedded(zoo, [entries[i] for i in wanted])
     row = {i: n for n, i in enumerate(wanted)}
     means = _corpus_means(audio_ND, [str(entries[i].meta["corpus"]) for i in wanted])
     out = {}
@@ -91,15 +90,14 @@ def _aside_of_speech(of_corpus: dict[str, Tensor], means: dict[str, Tensor]) -> 
     return normalize(SPEECH_SHARE * speech_D + aside_D, dim=0)
 
 
-@torch.inference_mode()
-def embedded(model: DualEncoder, entries: Sequence[Entry]) -> Tensor:
-    """Embeddings (N, D) of clips of shards, of each its first window."""
-    model, rate = model.eval(), model.front_end.sample_rate
-    limit = int(model.front_end.window_seconds * rate)
-    order = sorted(range(len(entries)), key=lambda n: entries[n].meta["seconds"] or 0.0)
-    out_ND = torch.empty(len(entries), model.config.embed_dim)
-    for start in tqdm(range(0, len(order), BATCH), desc="heard", unit="batch", disable=None):
-        rows = order[start : start + BATCH]
-        waves = [torch.from_numpy(read_entry(entries[n], rate)[:limit]) for n in rows]
-        out_ND[rows] = model.encode_audio(*pad_waves(waves)).float()
+def embedded(zoo: Embedder, entries: Sequence[Entry]) -> Tensor:
+    """Embeddings (N, D) of clips of shards, in their order; clips of like length together."""
+    rate, order = (
+        zoo.model.front_end.sample_rate,
+        sorted(range(len(entries)), key=lambda n: entries[n].meta["seconds"] or 0.0),
+    )
+    out_ND = torch.empty(len(entries), zoo.config.embed_dim)
+    for start in tqdm(range(0, len(order), TOGETHER), desc="heard", unit=f" × {TOGETHER} clips", disable=None):
+        rows = order[start : start + TOGETHER]
+        out_ND[rows] = zoo.embed_audio([(read_entry(entries[n], rate), rate) for n in rows], BATCH)
     return out_ND
