@@ -38,6 +38,7 @@ from clara.train.optim import (
     build_optimizer,
     learning_rate,
     set_learning_rate,
+    train_mode,
 )
 from clara.zoo import catalog, factory
 
@@ -169,11 +170,12 @@ class Trainer:
         if world.size > 1 and world.device.type == "cuda":
             model = nn.SyncBatchNorm.convert_sync_batchnorm(model)
         layout = torch.channels_last if config.channels_last else torch.preserve_format
-        self.model = model.to(world.device, memory_format=layout).train()
+        self.model = model.to(world.device, memory_format=layout)
         if config.spec_augment:
             augment = SpecAugment(config.spec_augment)
             self.model.front_end.register_forward_hook(lambda module, args, out: augment(*out))
         self.optimizer = build_optimizer(self.model, config.optim)
+        train_mode(self.model)
         self.trainable = [p for p in self.model.parameters() if p.requires_grad]
         self.ema = EMA(self.model, config.ema) if config.ema is not None else None
         self.recipe = to_dict(config)
