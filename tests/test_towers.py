@@ -497,6 +497,24 @@ def test_local_folder_starts_from_its_weights_and_saves_without_it(name: str, tm
     AUDIO_TOWERS.create(saved).load_state_dict(tower.state_dict(), strict=True)
 
 
+@torch.no_grad()
+def test_the_first_layers_of_a_text_folder(tmp_path: Any) -> None:
+    from transformers import AutoConfig, AutoModel
+
+    options = dict(arch_config("test-hf-text").text.options["config"])
+    foreign = AutoModel.from_config(AutoConfig.for_model(options.pop("model_type"), **options)).eval()
+    foreign.save_pretrained(tmp_path)
+    spec = Spec("hf_text", {"name": str(tmp_path), "layers": 1})
+    tower = TEXT_TOWERS.create(spec).eval()
+    ids_BL, mask_BL = tokens([4, 9])
+    hidden = foreign(input_ids=ids_BL, attention_mask=mask_BL.long(), output_hidden_states=True).hidden_states
+    assert len(hidden) > 2
+    torch.testing.assert_close(tower(ids_BL, mask_BL, pool=False), hidden[1], **EXACT)
+    TEXT_TOWERS.create(tower.resolved(spec)).load_state_dict(tower.state_dict(), strict=True)
+    with pytest.raises(ClaraError, match="hf_text tower: layers=9: this"):
+        TEXT_TOWERS.create(Spec("hf_text", {"name": str(tmp_path), "layers": 9}))
+
+
 @pytest.mark.parametrize("pooling", ["mean", "cls", "pooler"])
 def test_local_text_folder(pooling: str, tmp_path: Any) -> None:
     from transformers import AutoConfig, AutoModel

@@ -96,12 +96,13 @@ class SentencePiece(Tokenizer):
 
 @dataclass(frozen=True)
 class HFTokenizerConfig:
-    """`name`: a hub id, or a folder beside the checkpoint written by `save_pretrained`. `suffix` ends every text
-    (Microsoft's CLAP of 2023: ' <|endoftext|>'); the characters of `blanks` are read as spaces (WavCaps' texts have no
-    punctuation)."""
+    """`name`: a hub id, or a folder beside the checkpoint written by `save_pretrained`. `prefix` begins
+    every text (multilingual e5: 'query: ') and `suffix` ends it (Microsoft's CLAP of 2023: ' <|endoftext|>'); the
+    characters of `blanks` are read as spaces (WavCaps' texts have no punctuation)."""
 
     name: str
     context_length: int = 64
+    prefix: str = ""
     suffix: str = ""
     blanks: str = ""
 
@@ -121,14 +122,14 @@ class HFTokenizer(Tokenizer):
             raise ClaraError(f"{what} cannot be loaded from {where}: {hub.said(e)}") from e
         if self.tokenizer.pad_token_id is None:
             self.tokenizer.pad_token = self.tokenizer.eos_token
-        self.context_length, self.suffix = config.context_length, config.suffix
+        self.context_length, self.prefix, self.suffix = config.context_length, config.prefix, config.suffix
         self.blanks = str.maketrans(config.blanks, " " * len(config.blanks))
         self.vocab_size, self.pad_id = len(self.tokenizer), self.tokenizer.pad_token_id
         self.files = [local] if local.is_dir() else []
 
     def encode(self, text: str) -> list[int]:
-        text = text[: 32 * self.context_length].translate(self.blanks) + self.suffix
-        return self.tokenizer(text)["input_ids"]
+        text = text[: 32 * self.context_length].translate(self.blanks)
+        return self.tokenizer(self.prefix + text + self.suffix)["input_ids"]
 
 
 FACTS = "facts.txt"

@@ -294,16 +294,23 @@ def _checked(config: HFAudioConfig, hf_config: PretrainedConfig, lacks: tuple[st
     defaults = {f.name: f.default for f in dataclasses.fields(config)}
     if wrong := [name for name in lacks if getattr(config, name) != defaults[name]]:
         raise ClaraError(f"hf_audio tower: {family} does not take {', '.join(wrong)}: leave them out.")
-    layers = count if config.layers is None else config.layers
-    if not 1 <= layers <= count:
-        raise ClaraError(f"hf_audio tower: layers={config.layers}: this {family} has {count}; expected 1 to {count}.")
-    mix = config.mix
+    layers, mix = kept_layers(config.layers, hf_config, "hf_audio"), config.mix
     if mix is not None and (not mix or list(mix) != sorted({*mix}) or mix[0] < 0 or mix[-1] != layers):
         raise ClaraError(
             f"hf_audio tower: mix={list(mix)}: expected layers from 0 to {layers} in rising order, the last of them "
             f"{layers}, because layers above it would do nothing (set layers to keep fewer)."
         )
     return dataclasses.replace(config, layers=None if layers == count else layers)
+
+
+def kept_layers(layers: int | None, config: PretrainedConfig, tower: str) -> int:
+    """How many of the encoder's layers are kept: all without `layers`. ClaraError when it has not so many."""
+    count = config.num_hidden_layers
+    if layers is not None and not 1 <= layers <= count:
+        raise ClaraError(
+            f"{tower} tower: layers={layers}: this {config.model_type} has {count}; expected 1 to {count}."
+        )
+    return count if layers is None else layers
 
 
 def load_config(name: str | None, config: dict[str, Any] | None, tower: str) -> PretrainedConfig:
