@@ -195,7 +195,7 @@ def test_nan_stops_with_step_clips_and_last_good_checkpoint(
 
     def act(batch: object) -> None:
         seen.extend(batch.keys)
-        batch.wave_BT[0, 5] = math.nan
+        batch.x[0, 5] = math.nan
 
     spoil(monkeypatch, act, at=5)
     with pytest.raises(ClaraError, match="Step 5: loss nan") as error:
