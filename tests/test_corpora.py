@@ -109,6 +109,13 @@ def test_clips_that_are_gone_are_counted(tmp_path: Path) -> None:
         list(rows_from_corpus("audiocaps", LAYOUTS["audiocaps"].write(tmp_path)))
 
 
+def test_the_real_validation_clips_of_audiocaps(shared_data: Path) -> None:
+    rows = list(rows_from_corpus("audiocaps", shared_data / "audiocaps_val"))
+    for split in ("valid", "valid-ja"):
+        assert [len(r.text) for r in rows if r.split == split] == [5] * 43
+    assert not (shared_data / "audiocaps_val" / "manifest.csv").exists()  # what is for scoring only is not packed
+
+
 def test_tables_that_must_be_there(tmp_path: Path) -> None:
     for name, gone, words in (
         ("speech_commands", "validation_list.txt", "validation_list"),
