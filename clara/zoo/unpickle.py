@@ -1,145 +1,40 @@
 """Weights from files, without running what a file says: safetensors, torch's own format, and old pickles.
 
-`torch.load(weights_only=True)` reads most torch files. It refuses older ones (numpy scalars, pickle protocol 4); for
-those a second reader allows tensors, numpy arrays and numbers, plain containers, and empty stand-ins for the named
-classes of a training framework, and refuses everything else by name. Nothing a file names is ever called beyond these.
+torch's zip files and its older ones are read here: its own `torch.load` hands an archive that looks like a TorchScript
+program on to a loader which runs it, and it and Python's zipfile do not look at the same list of contents. Both lists
+must agree, and then each record is taken from the bytes that both point at. Pickles are read by `clara.zoo.restricted`.
 """
 
 from __future__ import annotations
 
-import argparse
-import builtins
-import collections
+import mmap
 import pickle
-import tarfile
-import warnings
+import struct
+import sys
 import zipfile
 from collections.abc import Mapping
 from pathlib import Path
-from types import SimpleNamespace
-from typing import Any, ClassVar
+from typing import Any, BinaryIO
 
-import numpy as np
 import torch
 from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import Tensor
 
 from clara.errors import ClaraError
+from clara.zoo.rebuild import Refused
+from clara.zoo.restricted import Unpickler
 
-
-class _Refused(pickle.UnpicklingError):
-    """What a file names and may not have."""
-
-
-class StandIn(dict):
-    """In place of an object of a training framework: its arguments are forgotten, its items and state are kept."""
-
-    def __init__(self, *args: Any, **kwargs: Any) -> None:
-        super().__init__(*(a for a in args[:1] if isinstance(a, Mapping)))
-
-    def __setstate__(self, state: Any) -> None:
-        if isinstance(state, Mapping):
-            self.update(state)
-
-
-def _encode(text: str, encoding: str = "latin1") -> bytes:
-    """How pickle protocol 2 writes bytes."""
-    if encoding not in ("latin1", "latin-1", "utf8", "utf-8"):
-        raise _Refused(f"bytes in the encoding {encoding!r}")
-    return text.encode(encoding)
-
-
-def _scalar(dtype: np.dtype, data: bytes) -> Any:
-    """A numpy number; numpy's own would also give back objects."""
-    if not isinstance(dtype, np.dtype) or dtype.hasobject:
-        raise _Refused(f"a numpy scalar of {dtype}")
-    return np.frombuffer(data, dtype)[0]
-
-
-def _reconstruct(kind: type, shape: Any, dtype: Any) -> np.ndarray:
-    if kind is not np.ndarray:
-        raise _Refused(f"a numpy array of class {kind}")
-    return np.ndarray(shape, dtype)
-
-
-_STAND_INS = (
-    ("pytorch_lightning.utilities.parsing", "AttributeDict"),
-    ("lightning.fabric.utilities.data", "AttributeDict"),
-    ("lightning_fabric.utilities.data", "AttributeDict"),
-    ("pytorch_lightning.callbacks.model_checkpoint", "ModelCheckpoint"),
-    ("pytorch_lightning.callbacks.early_stopping", "EarlyStopping"),
-    ("lightning.pytorch.callbacks.model_checkpoint", "ModelCheckpoint"),
-    ("lightning.pytorch.callbacks.early_stopping", "EarlyStopping"),
-    ("omegaconf.dictconfig", "DictConfig"),
-    ("omegaconf.listconfig", "ListConfig"),
+ZIP, TAR, TAR_AT = b"PK\x03\x04", b"ustar", 257
+LOCAL_HEADER = struct.Struct("<26xHH")  # of a zip's record: the lengths of its name and of what is added
+MAGIC, PROTOCOL = 0x1950A86A20F9469CFC6C, 1001  # of torch's files without zip
+KEYS = ("state_dict", "model_state_dict", "model", "module", "network", "net", "weights")  # where tensors are kept
+WRAPPERS = ("module.", "model.", "_orig_mod.")  # of DataParallel, of Lightning and trainers, of torch.compile
+# what reading raises at a file that is none of these
+_UNREADABLE = (
+    *(pickle.UnpicklingError, RuntimeError, EOFError, ValueError, LookupError, TypeError, AttributeError),
+    *(OverflowError, struct.error, zipfile.BadZipFile),
 )
-_PLAIN = (
-    *("set", "frozenset", "dict", "list", "tuple", "object", "slice"),
-    *("int", "float", "bool", "complex", "str", "bytes", "bytearray"),
-)
-_ALLOWED: dict[tuple[str, str], Any] = {
-    **{(module, name): getattr(builtins, name) for module in ("builtins", "__builtin__") for name in _PLAIN},
-    **dict.fromkeys(_STAND_INS, StandIn),
-    **{
-        (f"numpy.{core}.multiarray", name): value
-        for core in ("core", "_core")
-        for name, value in (("scalar", _scalar), ("_reconstruct", _reconstruct))
-    },
-    ("numpy", "ndarray"): np.ndarray,
-    ("numpy", "dtype"): np.dtype,
-    ("_codecs", "encode"): _encode,
-    ("collections", "OrderedDict"): collections.OrderedDict,
-    ("collections", "Counter"): collections.Counter,
-    ("collections", "defaultdict"): collections.defaultdict,
-    ("argparse", "Namespace"): argparse.Namespace,
-    ("pathlib", "PosixPath"): lambda *parts: "/".join(parts),
-    ("pathlib", "WindowsPath"): lambda *parts: "\\".join(parts),
-    ("torch", "Size"): torch.Size,
-    ("torch", "device"): torch.device,
-    ("torch.nn.parameter", "Parameter"): torch.nn.Parameter,
-    ("torch._utils", "_rebuild_tensor"): torch._utils._rebuild_tensor,
-    ("torch._utils", "_rebuild_tensor_v2"): torch._utils._rebuild_tensor_v2,
-    ("torch._utils", "_rebuild_parameter"): torch._utils._rebuild_parameter,
-    **{("torch", str(t).removeprefix("torch.")): t for t in vars(torch).values() if isinstance(t, torch.dtype)},
-}
-_WITH_STATE = (StandIn, dict, argparse.Namespace, np.ndarray, np.dtype, Tensor)
-
-
-class _Unpickler(pickle._Unpickler):  # the one written in Python: its steps can be refused one by one
-    dispatch: ClassVar = dict(pickle._Unpickler.dispatch)
-
-    def find_class(self, module: str, name: str) -> Any:
-        if module == "numpy.dtypes" and isinstance(getattr(np.dtypes, name, None), type):
-            return getattr(np.dtypes, name)
-        if (module, name) not in _ALLOWED:
-            raise _Refused(f"the global {module}.{name}")
-        return _ALLOWED[module, name]
-
-    def load_build(self) -> None:
-        # state may be given to the objects that a file holds, not to the classes and functions it may name
-        if not isinstance(self.stack[-2], _WITH_STATE):
-            raise _Refused(f"state for {self.stack[-2]!r}")
-        super().load_build()
-
-    dispatch[pickle.BUILD[0]] = load_build
-
-    def refuse(self) -> None:
-        """Extension codes name what is registered in this process."""
-        raise _Refused("an extension code")
-
-    for _code in (pickle.EXT1, pickle.EXT2, pickle.EXT4):
-        dispatch[_code[0]] = refuse
-
-
-def _load(file: Any, **options: Any) -> Any:
-    return _Unpickler(file, **options).load()
-
-
-# what torch.load asks of a pickle module
-_RESTRICTED = SimpleNamespace(Unpickler=_Unpickler, load=_load, __name__="restricted")
-# and what it raises at a file that is none of its own
-_UNREADABLE = (pickle.UnpicklingError, RuntimeError, EOFError, ValueError, LookupError, TypeError, AttributeError)
 
 
 def read_pickled(path: str | Path) -> Any:
@@ -152,39 +47,137 @@ def read_pickled(path: str | Path) -> Any:
     path = Path(path)
     if not path.is_file():
         raise ClaraError(f"No such file: {path}.")
-    mapped = _is_zip(path)
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # of protocols it may not read: the second reader does
-            return torch.load(path, map_location="cpu", weights_only=True, mmap=mapped)
-    except _UNREADABLE:
-        pass  # the second reader takes more, and says what is wrong with the rest
-    if _is_program(path):
-        raise ClaraError(f"{path} is a TorchScript program or a tar archive, not a file of weights: refused.")
-    try:
-        return torch.load(path, map_location="cpu", weights_only=False, pickle_module=_RESTRICTED, mmap=mapped)
-    except _Refused as e:
-        raise ClaraError(
-            f"{path} holds {e}: refused, since only tensors, numbers and plain containers are read. Ask its authors "
-            "for a safetensors file."
-        ) from e
-    except _UNREADABLE as e:
-        raise ClaraError(
-            f"{path} is no pickle of weights, or a broken one ({e}): expected a file that torch.save wrote; if it is, "
-            "copy or download it again."
-        ) from e
-
-
-def _is_zip(path: Path) -> bool:
     with path.open("rb") as file:
-        return file.read(4) == b"PK\x03\x04"
+        try:
+            # private pages: writing to a tensor never changes the file
+            data = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_COPY)
+            if data[TAR_AT : TAR_AT + len(TAR)] == TAR:
+                raise _Program("a tar archive")
+            return _read_zip(file, data) if data[: len(ZIP)] == ZIP else _read_old(data)
+        except _Program as e:
+            raise ClaraError(f"{path} is {e}, not a file of weights: refused.") from e
+        except Refused as e:
+            raise ClaraError(
+                f"{path} holds {e}: refused, since only tensors, numbers and plain containers are read. Ask its "
+                "authors for a safetensors file."
+            ) from e
+        except _UNREADABLE as e:
+            raise ClaraError(
+                f"{path} is no pickle of weights, or a broken one ({str(e).splitlines()[0] if str(e) else type(e)}): "
+                "expected a file that torch.save wrote; if it is, copy or download it again."
+            ) from e
 
 
-def _is_program(path: Path) -> bool:
-    if zipfile.is_zipfile(path):
-        with zipfile.ZipFile(path) as archive:
-            return any(n.endswith("constants.pkl") for n in archive.namelist())
-    return tarfile.is_tarfile(path)
+class _Program(Exception):
+    """What is no file of weights at all."""
+
+
+def _read_zip(file: BinaryIO, data: mmap.mmap) -> Any:
+    records = _records(file, data)
+    if "data.pkl" not in records:
+        raise ValueError("it has no data.pkl")
+    order = _record(data, records["byteorder"]).decode("ascii") if "byteorder" in records else sys.byteorder
+    found: dict[str, Tensor] = {}
+
+    def storage(key: str, dtype: torch.dtype, numel: int) -> Tensor:
+        if (name := f"data/{key}") not in records:
+            raise Refused(f"a tensor without data ({name:.40})")
+        offset, size = records[name]
+        if numel * dtype.itemsize > size:
+            raise Refused(f"a storage of {numel} elements in {size} bytes")
+        if name not in found:
+            found[name] = _elements(data, offset, size)
+            if order != sys.byteorder:
+                found[name].untyped_storage().byteswap(dtype)
+        return found[name][: numel * dtype.itemsize].view(dtype)
+
+    start, size = records["data.pkl"]
+    return Unpickler(_Span(data, start, start + size), storage).load()
+
+
+def _records(file: BinaryIO, data: mmap.mmap) -> dict[str, tuple[int, int]]:
+    """Where each record lies and its size, as both torch's reader and Python's zipfile have it."""
+    reader = torch._C.PyTorchFileReader(file)
+    names = reader.get_all_records()
+    infos = zipfile.ZipFile(file).infolist()
+    top = infos[0].filename.partition("/")[0] + "/" if infos else ""
+    inner = [info.filename.removeprefix(top) for info in infos]
+    if any(name == "constants.pkl" or name.startswith("code/") for name in (*names, *inner)):
+        raise _Program("a TorchScript program")
+    if len({*names}) != len(names) or sorted(names) != sorted(inner):
+        raise Refused("two lists of contents that differ")
+    out = {}
+    for name, info in zip(inner, infos):
+        if info.compress_type != zipfile.ZIP_STORED or info.file_size != info.compress_size:
+            raise Refused(f"a compressed record {name:.40}")
+        offset = info.header_offset + 30 + sum(LOCAL_HEADER.unpack_from(data, info.header_offset))
+        if offset != reader.get_record_offset(name) or offset + info.file_size > len(data):
+            raise Refused(f"a record {name:.40} whose place is not certain")
+        out[name] = (offset, info.file_size)
+    return out
+
+
+def _record(data: mmap.mmap, place: tuple[int, int]) -> bytes:
+    return data[place[0] : sum(place)]
+
+
+def _elements(data: mmap.mmap, offset: int, size: int) -> Tensor:
+    """Bytes of the file (size,) as a tensor that maps them."""
+    if not size:
+        return torch.empty(0, dtype=torch.uint8)
+    mapped = torch.frombuffer(data, dtype=torch.uint8, offset=offset, count=size)
+    return mapped.clone() if mapped.data_ptr() % 16 else mapped  # types are read from even addresses
+
+
+class _Span:
+    """A part of the file as a file of its own: reading past its end gives what there is."""
+
+    def __init__(self, data: mmap.mmap, at: int, end: int) -> None:
+        self.data, self.at, self.end = data, at, end
+
+    def read(self, count: int) -> bytes:
+        """The next `count` bytes, fewer at the end."""
+        start, self.at = self.at, min(self.at + max(0, count), self.end)
+        return self.data[start : self.at]
+
+    def readline(self) -> bytes:
+        """The rest of a line."""
+        found = self.data.find(b"\n", self.at, self.end)
+        return self.read((found + 1 if found >= 0 else self.end) - self.at)
+
+
+def _read_old(data: mmap.mmap) -> Any:
+    """torch's format before zip: magic, protocol, system, the object, the keys of its storages, and these in order."""
+    span, storages = _Span(data, 0, len(data)), {}
+
+    def nothing(key: str, dtype: torch.dtype, numel: int) -> Tensor:
+        raise Refused("a storage where none belongs")
+
+    def storage(key: str, dtype: torch.dtype, numel: int) -> Tensor:
+        if numel * dtype.itemsize > len(data):
+            raise Refused(f"a storage of {numel} elements in a file of {len(data)} bytes")
+        made = storages.setdefault(key, torch.empty(numel, dtype=dtype))
+        if made.dtype != dtype or len(made) != numel:
+            raise Refused("one storage of two types or sizes")
+        return made
+
+    magic, protocol, system = (Unpickler(span, nothing).load() for _ in range(3))
+    if magic != MAGIC or protocol != PROTOCOL:
+        raise ValueError("its first bytes are not those of such a file")
+    little = system.get("little_endian", True) if isinstance(system, dict) else True
+    if little != (sys.byteorder == "little"):
+        raise Refused("numbers in another byte order")
+    contents, keys = Unpickler(span, storage).load(), Unpickler(span, nothing).load()
+    if not isinstance(keys, list) or sorted(map(str, keys)) != sorted(storages):
+        raise ValueError("its storages are not those of its tensors")
+    for key in keys:
+        made = storages[str(key)]
+        size = made.numel() * made.element_size()
+        if int.from_bytes(span.read(8), "little") != made.numel() or span.at + size > len(data):
+            raise ValueError("it breaks off")
+        made.view(torch.uint8).copy_(_elements(data, span.at, size))
+        span.at += size
+    return contents
 
 
 def load_tensors(path: str | Path, inside: str | None = None) -> dict[str, Tensor]:
