@@ -6,7 +6,6 @@ Loading a folder reads nothing else, and weights load strictly or not at all.
 from __future__ import annotations
 
 import dataclasses
-import hashlib
 import os
 import shutil
 from collections.abc import Callable, Mapping
@@ -16,19 +15,32 @@ from typing import Any
 
 import torch
 import yaml
-from safetensors import SafetensorError
-from safetensors.torch import load_file, save_file
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save_file
 from torch import Tensor
 
 from clara.audio import waveform
-from clara.config import ModelConfig, Spec, arch_config, build, load_yaml, to_dict
-from clara.errors import ClaraError
+from clara.config import ModelConfig, Spec, arch_config, build, to_dict
+from clara.errors import ClaraError, unknown
 from clara.model import DualEncoder
 from clara.text.tokenizer import HFTokenizer, Tokenizer, build_tokenizer
 from clara.towers.base import weightless
 from clara.zoo import catalog, convert, hub
+from clara.zoo.storage import (
+    CONFIG,
+    TEXT,
+    TEXT_FROM,
+    WEIGHTS,
+    TextFrom,
+    own_config,
+    read_tensors,
+    sha256,
+    stored,
+    text_home,
+    with_text_of,
+)
 
-CONFIG, WEIGHTS, CARD = "clara.yaml", "model.safetensors", "README.md"
+CARD = "README.md"
 CONVERTED = """
 Another project's checkpoint as a CLARA folder, its weights unchanged in float32 and its tokenizer beside them.
 `sha256` is that of the file it was made from; `license` is what its publishers state of their own checkpoints.
@@ -69,7 +81,8 @@ def get_tokenizer(name: str | Path, pretrained: str | None = None) -> Tokenizer:
     folder = checkpoint_folder(read)
     if family := _foreign_family(folder):
         return convert.read_foreign(folder, family).tokenizer
-    return _own_tokenizer(read_config(folder).tokenizer, folder)
+    config = read_config(folder)
+    return _own_tokenizer(config.tokenizer, text_home(folder, catalog.CHECKPOINT_FOLDER))
 
 
 def create_model_and_transforms(
@@ -127,12 +140,13 @@ def read_config(folder: Path) -> ModelConfig:
             f"{folder} is no checkpoint: it lacks {' and '.join(missing)}. "
             f"Expected {CONFIG}, {WEIGHTS}, the tokenizer's files and {CARD}."
         )
-    return build(ModelConfig, load_yaml(folder / CONFIG), where=str(folder / CONFIG))
+    return build(ModelConfig, own_config(folder), where=str(folder / CONFIG))
 
 
 def load_checkpoint(folder: str | Path, name: str | None = None) -> Loaded:
     """Load a checkpoint folder strictly, in float32. A folder of another project that its config.json makes known
-    (transformers' ClapModel) is converted in memory; nothing is written.
+    (transformers' ClapModel) is converted in memory; nothing is written. One whose clara.yaml says `text_from` takes
+    its text tower and tokenizer from that checkpoint, beside it or in the package.
 
     Raises:
         ClaraError: no checkpoint, a config that does not build, or missing, unexpected or mis-shaped tensors (listed).
@@ -142,13 +156,12 @@ def load_checkpoint(folder: str | Path, name: str | None = None) -> Loaded:
         return load_foreign(folder, family, name=name)
     config = read_config(folder)
     path = folder / WEIGHTS
-    try:
-        tensors = load_file(path)
-    except SafetensorError as e:
-        raise ClaraError(f"{path} is no readable safetensors file ({e}): copy or download it again.") from e
-    tokenizer = _own_tokenizer(config.tokenizer, folder)
+    tensors, home = read_tensors(path), text_home(folder, catalog.CHECKPOINT_FOLDER)
+    if home != folder:
+        tensors = with_text_of(home, tensors, path)
+    tokenizer = _own_tokenizer(config.tokenizer, home)
     model = build_around(config, tensors, str(path))
-    return Loaded(name or folder.name, model.eval(), tokenizer, _sha256(path))
+    return Loaded(name or folder.name, model.eval(), tokenizer, sha256(path))
 
 
 def load_foreign(path: str | Path, family: str, tokenizer: str | None = None, name: str | None = None) -> Loaded:
@@ -159,7 +172,7 @@ def load_foreign(path: str | Path, family: str, tokenizer: str | None = None, na
     """
     foreign = convert.read_foreign(path, family, tokenizer)
     model = build_around(foreign.config, foreign.tensors, str(foreign.weights))
-    return Loaded(name or Path(path).name, model.eval(), foreign.tokenizer, _sha256(foreign.weights))
+    return Loaded(name or Path(path).name, model.eval(), foreign.tokenizer, sha256(foreign.weights))
 
 
 def convert_checkpoint(
@@ -235,19 +248,29 @@ def _check_fit(own: Mapping[str, Tensor], tensors: Mapping[str, Tensor], where: 
 
 
 def save_checkpoint(
-    folder: str | Path, model: DualEncoder, tokenizer: Tokenizer, card: str, dtype: torch.dtype = torch.float16
+    folder: str | Path,
+    model: DualEncoder,
+    tokenizer: Tokenizer,
+    card: str,
+    dtype: torch.dtype = torch.float16,
+    storage: str | None = None,
 ) -> Path:
     """Write a checkpoint folder that `load` accepts as 'dir:folder'; an older checkpoint there is replaced.
 
     Matrices and kernels are stored as `dtype`; vectors and scalars (biases, norms, running statistics, temperature)
     keep float32, because they are small and some leave float16's range. `card` is the text of README.md.
+    `storage='int8'`, instead of `dtype`, stores large matrices as int8 with a scale per row: half of float16's bytes.
 
     Raises:
         ClaraError: a weight is NaN or infinite, or becomes so in `dtype`; or there is no room. What was in
             the folder before is then as it was.
     """
     folder = Path(folder)
-    tensors = {n: _stored(n, t, dtype) for n, t in model.state_dict().items()}
+    if storage not in (None, "int8"):
+        raise unknown("storage", storage, ("int8",))
+    dtype = torch.int8 if storage == "int8" else dtype
+    state = model.state_dict()
+    tensors = {k: v for n, t in state.items() for k, v in stored(n, t, dtype).items()}
     part = folder / ".part"  # files move from here when all are whole: a crash leaves no half one under a real name
     shutil.rmtree(part, ignore_errors=True)
     part.mkdir(parents=True)
@@ -268,14 +291,34 @@ def save_checkpoint(
     return folder
 
 
-def _stored(name: str, tensor: Tensor, dtype: torch.dtype) -> Tensor:
-    tensor = tensor.detach().cpu()
-    if not tensor.is_floating_point():
-        return tensor.contiguous()
-    stored = tensor.to(dtype if tensor.ndim > 1 else torch.float32).clone(memory_format=torch.contiguous_format)
-    if not stored.isfinite().all():
-        raise ClaraError(f"Weight {name} holds NaN or infinite values as {stored.dtype}: this model cannot be saved.")
-    return stored
+def share_text(folder: str | Path, other: str | Path) -> Path:
+    """Let the checkpoint in `folder` take its text tower, text head and tokenizer from `other`, a checkpoint beside it
+    or in the package: its own copies of them go.
+
+    Raises:
+        ClaraError: the text sides are not equal in every weight, or `other` is no checkpoint that could be found again.
+    """
+    folder, other = Path(folder), Path(other)
+    config, theirs = read_config(folder), read_config(other)
+    mine, kept = read_tensors(folder / WEIGHTS), read_tensors(other / WEIGHTS)
+    same = (config.text, config.text_head, config.tokenizer) == (theirs.text, theirs.text_head, theirs.tokenizer)
+    texts = {n for n in {*mine, *kept} if n.startswith(TEXT)}
+    if not same or not all(n in mine and n in kept and torch.equal(mine[n], kept[n]) for n in texts):
+        raise ClaraError(f"{folder} and {other} have different text sides: only equal ones can be shared.")
+    if other.resolve().parent not in (folder.resolve().parent, catalog.CHECKPOINT_FOLDER.resolve()):
+        raise ClaraError(f"{other} would not be found again: it must lie beside {folder}, or in the package.")
+    files = _own_tokenizer(config.tokenizer, folder).files
+    shared = to_dict(TextFrom(other.name, sha256(other / WEIGHTS)))
+    with safe_open(folder / WEIGHTS, "pt") as file:
+        rest = {n: file.get_tensor(n) for n in file.keys() if not n.startswith(TEXT)}  # noqa: SIM118
+    data = {**own_config(folder), TEXT_FROM: shared}
+    part = folder / f"{WEIGHTS}.part"
+    save_file(rest, part)
+    (folder / CONFIG).write_text(yaml.safe_dump(data, sort_keys=False, allow_unicode=True), encoding="utf-8")
+    os.replace(part, folder / WEIGHTS)
+    for file in files:
+        shutil.rmtree(file) if file.is_dir() else file.unlink()
+    return folder
 
 
 def _save_tokenizer(tokenizer: Tokenizer, spec: Spec, folder: Path) -> Spec:
@@ -294,11 +337,3 @@ def _own_tokenizer(spec: Spec, folder: Path) -> Tokenizer:
     if not tokenizer.files or any(f.parent.resolve() != folder.resolve() for f in tokenizer.files):
         raise ClaraError(f"{folder} lacks the files of its {spec.kind} tokenizer ({dict(spec.options)}).")
     return tokenizer
-
-
-def _sha256(path: Path) -> str:
-    with path.open("rb") as file:
-        digest = hashlib.sha256()
-        for block in iter(lambda: file.read(1 << 20), b""):
-            digest.update(block)
-    return digest.hexdigest()
