@@ -1,7 +1,7 @@
 """Clips by what is said: a sentence finds the clips in which it is spoken, and a clip finds its sentence.
 
-The caption protocol (`clara.eval.retrieval`) on transcripts. Several speakers and emotions may say one sentence, so each
-distinct sentence is one query, for which every clip with it is right; a clip queries all distinct sentences.
+The caption protocol (`clara.eval.retrieval`) on transcripts. Several speakers and emotions may say one sentence, so
+each distinct sentence is one query, for which every clip with it is right; a clip queries all distinct sentences.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from torch import Tensor
 
 from clara import metrics
 from clara.data.corpora import told
-from clara.data.manifest import Row, read_table
+from clara.data.manifest import read_table
 from clara.errors import ClaraError
 from clara.eval.clips import Context, DataSpec
 from clara.eval.duplicates import TIES
