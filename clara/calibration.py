@@ -37,15 +37,12 @@ def offsets(scores_BK: Tensor, method: str = "auto") -> Tensor:
         Offsets (K,).
 
     Raises:
-        ClaraError: an unknown method, fewer than two clips or labels, or scores that are not finite.
+        ClaraError: an unknown method, no scores, or some that are not finite.
     """
     if method not in METHODS:
         raise ClaraError(f"Calibration method {method!r}: expected one of {', '.join(METHODS)}.")
-    if scores_BK.ndim != 2 or min(scores_BK.shape) < 2 or not torch.isfinite(scores_BK).all():
-        raise ClaraError(
-            f"Scores {tuple(scores_BK.shape)}: expected finite ones of at least two clips (rows) and two labels, "
-            "better of many clips."
-        )
+    if scores_BK.ndim != 2 or not scores_BK.numel() or not torch.isfinite(scores_BK).all():
+        raise ClaraError(f"Scores {tuple(scores_BK.shape)}: expected finite ones, a row for each of many clips.")
     mean_K = scores_BK.mean(0)
     if method == "mean":
         return mean_K

@@ -112,9 +112,9 @@ class Classifier:
         Args:
             sources: paths, folders, encoded bytes or (array, rate).
             method: "mean" subtracts each label's mean score, and needs clips in which the labels are about equally
-                frequent. "prior" is for folders in which some are much more frequent than others: it subtracts less,
-                and prefers the frequent labels. "auto" estimates which of the two a folder is. With fewer than 50
-                clips of unknown balance, uncalibrated predictions are the safer ones (`clara.calibration`).
+                frequent. "prior" is for folders in which some are much more frequent: it subtracts less and prefers
+                the frequent labels. "auto" estimates which of the two a folder is. With fewer than 50 clips of unknown
+                balance, or nearly all of one label, uncalibrated predictions are the safer ones.
 
         Raises:
             ClaraError: fewer than two clips, or an unknown method.
