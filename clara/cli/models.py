@@ -130,6 +130,7 @@ def classify(
     top: Annotated[int, typer.Option(min=1, help="Labels shown.")] = 3,
     windows: Annotated[bool, typer.Option("--windows", help="One answer a window, with times.")] = False,
     calibrate: Annotated[Path | None, typer.Option(help="Folder of unlabelled clips of the same kind.")] = None,
+    calibration: Annotated[str, typer.Option(help="mean (balanced labels), prior (unbalanced) or auto.")] = "auto",
     as_json: Json = False,
     model: Model = DEFAULT_MODEL,
     device: Device = None,
@@ -148,7 +149,7 @@ def classify(
     zoo = _load(model, device)
     classifier = Classifier(zoo, own, task, language, template or None)
     if calibrate is not None:
-        classifier.calibrate(calibrate, batch_size)
+        classifier.calibrate(calibrate, calibration, batch_size)
     broken = left_out(skip_broken)
     found: list[tuple[Any, dict[str, float], Prediction]]
     if windows:

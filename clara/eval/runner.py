@@ -24,12 +24,14 @@ from clara.eval.probe import ProbeConfig, probe
 from clara.eval.retrieval import RetrievalConfig, retrieval
 from clara.eval.tables import MANY_LANGUAGES
 from clara.eval.tagging import TaggingConfig, tagging
+from clara.eval.transcripts import TranscriptConfig, transcripts
 from clara.eval.zero_shot import ZeroShotConfig, zero_shot
 from clara.train.distributed import World, processes
 
 KINDS: dict[str, tuple[type, Callable[[Any, Context], dict[str, Any]]]] = {
     "zero_shot": (ZeroShotConfig, zero_shot),
     "retrieval": (RetrievalConfig, retrieval),
+    "transcripts": (TranscriptConfig, transcripts),
     "composed_retrieval": (ComposedConfig, composed_retrieval),
     "probe": (ProbeConfig, probe),
     "tagging": (TaggingConfig, tagging),

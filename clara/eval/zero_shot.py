@@ -11,6 +11,7 @@ import numpy as np
 from torch import Tensor
 
 from clara import metrics
+from clara.calibration import offsets
 from clara.data.manifest import FIELDS, Row
 from clara.errors import ClaraError, unknown
 from clara.eval.clips import Context, DataSpec, labelled, language_codes
@@ -60,9 +61,10 @@ def zero_shot(config: ZeroShotConfig, context: Context) -> dict[str, Any]:
         {"clips", "unlabelled", "labels": {key: clips}, "languages": {code: {"prompts", "plain", "calibrated"}}} and,
         with several languages, what `over_languages` says of them; with prompt sets,
         "prompt_sets": {name: {"source", "added", "prompts", "plain", "calibrated"}}. "plain" is the figure;
-        "calibrated" has each label's mean score over these clips, unlabelled, subtracted first, and is another figure.
-        With other prompts than templates, each language has "one_text" too, the figures of single texts; with several
-        kinds "wordings" has what `against_first` says of them.
+        "calibrated" has each label's mean score over these clips, unlabelled, subtracted first (`clara.calibration`:
+        the method for balanced labels, as those of corpora are), and is another figure. With other prompts than
+        templates, each language has "one_text" too, the figures of single texts; with several kinds "wordings" has
+        what `against_first` says of them.
     """
     sets = {name: prompt_set(name) for name in config.prompt_sets}
     _check_prompts(config)
@@ -85,7 +87,7 @@ def zero_shot(config: ZeroShotConfig, context: Context) -> dict[str, Any]:
         out = {
             "prompts": dict(zip(labels, texts)),
             "plain": figures(score_BK, truth_B, labels, context.seed),
-            "calibrated": figures(score_BK - score_BK.mean(0), truth_B, labels, context.seed),
+            "calibrated": figures(score_BK - offsets(score_BK, "mean"), truth_B, labels, context.seed),
         }
         return out | (_per(config.per, kept, named[code], truth_B) if config.per else {})
 
