@@ -6,8 +6,7 @@ Loading a folder reads nothing else, and weights load strictly or not at all.
 from __future__ import annotations
 
 import dataclasses
-import hashlib
-import os
+import json
 import shutil
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -16,19 +15,23 @@ from typing import Any
 
 import torch
 import yaml
-from safetensors import SafetensorError
+from safetensors import SafetensorError, safe_open
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from clara.audio import waveform
 from clara.config import ModelConfig, Spec, arch_config, build, load_yaml, to_dict
+from clara.data.parallel import sole_writer
 from clara.errors import ClaraError
 from clara.model import DualEncoder
+from clara.saving import MOVING, check_digests, digests, place_files, settle, sha256_of
 from clara.text.tokenizer import HFTokenizer, Tokenizer, build_tokenizer
 from clara.towers.base import weightless
 from clara.zoo import catalog, convert, hub
 
 CONFIG, WEIGHTS, CARD = "clara.yaml", "model.safetensors", "README.md"
+SAVED_WITH = "saved_with"  # in the weights' metadata: JSON, file -> sha256 of what was saved beside them
+WAIT_SECONDS = 60.0  # for another process that saves or settles the same folder
 CONVERTED = """
 Another project's checkpoint as a CLARA folder, its weights unchanged in float32 and its tokenizer beside them.
 `sha256` is that of the file it was made from; `license` is what its publishers state of their own checkpoints.
@@ -121,6 +124,9 @@ def read_config(folder: Path) -> ModelConfig:
     """The config of a checkpoint folder; ClaraError naming what a folder must hold when this is none."""
     if not folder.is_dir():
         raise ClaraError(f"No such checkpoint folder: {folder}.")
+    if (folder / MOVING).is_dir():  # its writer was killed when all was written, and not all in its place
+        with sole_writer(folder, WAIT_SECONDS):
+            settle(folder)
     missing = [f for f in (CONFIG, WEIGHTS) if not (folder / f).is_file()]
     if missing:
         raise ClaraError(
@@ -143,12 +149,16 @@ def load_checkpoint(folder: str | Path, name: str | None = None) -> Loaded:
     config = read_config(folder)
     path = folder / WEIGHTS
     try:
+        with safe_open(path, "pt") as file:
+            saved_with = (file.metadata() or {}).get(SAVED_WITH)
         tensors = load_file(path)
     except SafetensorError as e:
         raise ClaraError(f"{path} is no readable safetensors file ({e}): copy or download it again.") from e
+    if saved_with is not None:
+        check_digests(folder, json.loads(saved_with), WEIGHTS)
     tokenizer = _own_tokenizer(config.tokenizer, folder)
     model = build_around(config, tensors, str(path))
-    return Loaded(name or folder.name, model.eval(), tokenizer, _sha256(path))
+    return Loaded(name or folder.name, model.eval(), tokenizer, sha256_of(path))
 
 
 def load_foreign(path: str | Path, family: str, tokenizer: str | None = None, name: str | None = None) -> Loaded:
@@ -159,7 +169,7 @@ def load_foreign(path: str | Path, family: str, tokenizer: str | None = None, na
     """
     foreign = convert.read_foreign(path, family, tokenizer)
     model = build_around(foreign.config, foreign.tensors, str(foreign.weights))
-    return Loaded(name or Path(path).name, model.eval(), foreign.tokenizer, _sha256(foreign.weights))
+    return Loaded(name or Path(path).name, model.eval(), foreign.tokenizer, sha256_of(foreign.weights))
 
 
 def convert_checkpoint(
@@ -248,23 +258,23 @@ def save_checkpoint(
     """
     folder = Path(folder)
     tensors = {n: _stored(n, t, dtype) for n, t in model.state_dict().items()}
-    part = folder / ".part"  # files move from here when all are whole: a crash leaves no half one under a real name
-    shutil.rmtree(part, ignore_errors=True)
-    part.mkdir(parents=True)
-    try:
-        spec = _save_tokenizer(tokenizer, model.config.tokenizer, part)
-        config = to_dict(dataclasses.replace(model.config, tokenizer=spec))
-        (part / CONFIG).write_text(yaml.safe_dump(config, sort_keys=False, allow_unicode=True), encoding="utf-8")
-        (part / CARD).write_text(card, encoding="utf-8")
-        save_file(tensors, part / WEIGHTS)
-        for file in [p for p in part.rglob("*") if p.is_file()]:
-            place = folder / file.relative_to(part)
-            place.parent.mkdir(parents=True, exist_ok=True)
-            os.replace(file, place)
-    except (SafetensorError, OSError) as e:
-        raise ClaraError(f"{folder} cannot be written ({e}): make room, or save elsewhere.") from e
-    finally:
+    part = folder / ".part"
+    folder.mkdir(parents=True, exist_ok=True)
+    with sole_writer(folder, WAIT_SECONDS):
         shutil.rmtree(part, ignore_errors=True)
+        part.mkdir()
+        try:
+            spec = _save_tokenizer(tokenizer, model.config.tokenizer, part)
+            config = to_dict(dataclasses.replace(model.config, tokenizer=spec))
+            (part / CONFIG).write_text(yaml.safe_dump(config, sort_keys=False, allow_unicode=True), encoding="utf-8")
+            tied = {SAVED_WITH: json.dumps(digests(part))}  # of the config and the tokenizer; a card may be edited
+            (part / CARD).write_text(card, encoding="utf-8")
+            save_file(tensors, part / WEIGHTS, metadata=tied)
+            place_files(part, folder)
+        except (SafetensorError, OSError) as e:
+            raise ClaraError(f"{folder} cannot be written ({e}): make room, or save elsewhere.") from e
+        finally:
+            shutil.rmtree(part, ignore_errors=True)
     return folder
 
 
@@ -294,11 +304,3 @@ def _own_tokenizer(spec: Spec, folder: Path) -> Tokenizer:
     if not tokenizer.files or any(f.parent.resolve() != folder.resolve() for f in tokenizer.files):
         raise ClaraError(f"{folder} lacks the files of its {spec.kind} tokenizer ({dict(spec.options)}).")
     return tokenizer
-
-
-def _sha256(path: Path) -> str:
-    with path.open("rb") as file:
-        digest = hashlib.sha256()
-        for block in iter(lambda: file.read(1 << 20), b""):
-            digest.update(block)
-    return digest.hexdigest()
