@@ -21,6 +21,7 @@ from clara.errors import ClaraError, unknown
 
 T = TypeVar("T")
 CONFIGS = Path(__file__).parent / "configs"
+RECIPES = Path(__file__).parent / "_recipes"
 
 
 @dataclass(frozen=True)
@@ -215,3 +216,15 @@ def arch_config(name: str) -> ModelConfig:
     if name not in arch_names():
         raise unknown("architecture", name, arch_names())
     return build(ModelConfig, load_yaml(CONFIGS / f"{name}.yaml"), where=f"{name}.yaml")
+
+
+def recipe_path(kind: str, name: str, near: Path = Path(".")) -> Path:
+    """A recipe's file: the path given, from the folder `near` or the working directory, or the one of that name that
+    travels with the package. `kind` is its folder there: train, eval, leave_one_out. ClaraError for an unknown name."""
+    for path in (near / name, Path(name)):
+        if path.is_file():
+            return path
+    known = {p.stem: p for p in sorted((RECIPES / kind).glob("*.yaml"))}
+    if name not in known:
+        raise unknown(f"{kind} recipe (no such file either)", name, known)
+    return known[name]

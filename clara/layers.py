@@ -17,6 +17,13 @@ def masked_mean(x_BNW: Tensor, mask_BN: Tensor) -> Tensor:
     return (x_BNW * keep).sum(1) / keep.sum(1).clamp_min(1.0)
 
 
+def masked_stats(x_BNW: Tensor, mask_BN: Tensor) -> Tensor:
+    """Mean and standard deviation over the real frames: (B, 2W)."""
+    mean_BW = masked_mean(x_BNW, mask_BN)
+    var_BW = masked_mean((x_BNW - mean_BW[:, None]).square(), mask_BN)
+    return torch.cat([mean_BW, (var_BW + 1e-5).sqrt()], 1)
+
+
 def _onednn_types() -> frozenset[torch.dtype]:
     """What this CPU's oneDNN multiplies; of the rest it raises."""
     if not (torch.backends.mkldnn.is_available() and hasattr(torch.ops.mkldnn, "_linear_pointwise")):

@@ -47,7 +47,16 @@ class DualEncoder(nn.Module):
         if len_B is None:
             len_B = torch.full((wave_BT.shape[0],), wave_BT.shape[1], device=wave_BT.device)
         x_BNF, mask_BN = self.front_end(wave_BT, len_B)  # in float32; a model made .half() goes on in its own type
-        embedding_BD = self.audio_head(self.audio(x_BNF.to(self.log_scale.dtype), mask_BN)).float()
+        return self._audio_embedding(self.audio(x_BNF.to(self.log_scale.dtype), mask_BN), normalized)
+
+    def encode_states(self, states_BNKW: Tensor, mask_BN: Tensor, normalized: bool = True) -> Tensor:
+        """Embed what `audio.states` gave, as `encode_audio` would the clips -> (B, D) float32. ClaraError for an audio
+        tower without stored states."""
+        a_BW = self.audio.from_states(states_BNKW.to(self.log_scale.dtype), mask_BN)
+        return self._audio_embedding(a_BW, normalized)
+
+    def _audio_embedding(self, a_BW: Tensor, normalized: bool) -> Tensor:
+        embedding_BD = self.audio_head(a_BW).float()
         return normalize(embedding_BD, dim=-1) if normalized else embedding_BD
 
     def encode_text(self, ids_BL: Tensor, mask_BL: Tensor, normalized: bool = True) -> Tensor:

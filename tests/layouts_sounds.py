@@ -90,6 +90,8 @@ SOUNDS: dict[str, Layout] = {
             {"split": "test", "text": ("A man talks", "Someone, speaking")},
             {"split": "test", "o.youtube_id": "CCC"},
             {"split": "test883", "text": ("A man talks",)},
+            {"split": "valid-ja", "text": ("男性が話す",), "o.youtube_id": "BBB"},
+            {"split": "test-ja", "text": ("男性が話す",)},
             {"split": "test957", "text": ("a", "b", "c", "d", "e")},
         ),
         {
@@ -97,6 +99,8 @@ SOUNDS: dict[str, Layout] = {
             "test.csv": "audiocap_id,youtube_id,start_time,caption\n3,BBB,30,A man talks\n4,CCC,30,Wind\n"
             '5,BBB,30,"Someone, speaking"\n',
             "test883.csv": "audiocap_id,youtube_id,start_time,caption\n3,BBB,30,A man talks\n",
+            "val_ja.csv": "audiocap_id,youtube_id,start_time,caption\n9,BBB,30,男性が話す\n",
+            "captions/ja/test.csv": "audiocap_id,youtube_id,start_time,caption\n3,BBB,30,男性が話す\n",
             "test957.csv": "file_name,caption_1,caption_2,caption_3,caption_4,caption_5\nYBBB.wav,a,b,c,d,e\n",
         },
     ),

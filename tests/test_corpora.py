@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import dataclasses
+import re
 import tarfile
 import warnings
 from collections.abc import Callable, Sequence
@@ -18,6 +19,7 @@ from clara.data.corpora import find_corpus, layout_of, shard_rows, take_inventor
 from clara.data.manifest import Row, corpus_names, load_corpus, rows_from_corpus, split_audio
 from clara.data.shards import ShardConfig, write_shards
 from clara.errors import ClaraError
+from clara.text.captions import facts_of
 from clara.text.prompts import task_labels
 
 Wav = Callable[..., Path]
@@ -105,6 +107,13 @@ def test_an_empty_folder_is_no_corpus(name: str, tmp_path: Path) -> None:
 def test_clips_that_are_gone_are_counted(tmp_path: Path) -> None:
     with pytest.warns(UserWarning, match="1 clips of audiocaps"):
         list(rows_from_corpus("audiocaps", LAYOUTS["audiocaps"].write(tmp_path)))
+
+
+def test_the_real_validation_clips_of_audiocaps(shared_data: Path) -> None:
+    rows = list(rows_from_corpus("audiocaps", shared_data / "audiocaps_val"))
+    for split in ("valid", "valid-ja"):
+        assert [len(r.text) for r in rows if r.split == split] == [5] * 43
+    assert not (shared_data / "audiocaps_val" / "manifest.csv").exists()  # what is for scoring only is not packed
 
 
 def test_tables_that_must_be_there(tmp_path: Path) -> None:
@@ -285,15 +294,62 @@ def test_packed(tmp_path: Path, wav: Wav) -> None:
         list(rows_from_corpus("packed", data / "baved"))
 
 
+@pytest.mark.parametrize(
+    ("language", "found", "label", "text"),
+    [
+        ("ca", "ball", None, ("the word for “ball” in Catalan", "someone says the Catalan word for “ball”")),
+        ("nn", "tv fireengine", None, ("the word for “fire engine” in Norwegian",
+                                       "someone says the Norwegian word for “fire engine”")),
+        ("gl", "moon sign", None, ()),
+        ("en", "egypt palmtree", "palm tree", ()),
+        ("en", "moon moonwalker", None, ()),
+    ],
+)  # fmt: skip
+def test_a_word_of_ktuberling_is_claimed_in_english_alone(
+    tmp_path: Path, wav: Wav, language: str, found: str, label: str | None, text: tuple[str, ...]
+) -> None:
+    pack(tmp_path / "ktuberling_words", wav(0.05), label=found, language=language)
+    (row,) = rows_from_corpus("packed", tmp_path / "ktuberling_words")
+    assert (row.label, row.text, row.task, row.original["concept"]) == (label, text, "word", found)
+    assert row.language == ("nb" if language == "nn" else language)
+    assert {key for task, key in facts_of(dataclasses.asdict(row)) if task == "word"} == (
+        {f"en:{label}"} if label else set()
+    )
+
+
+@pytest.mark.parametrize(
+    ("name", "text"),
+    [
+        ("plmove walk grass", "footsteps on grass"),
+        ("environment weather WEATHER RAINSTORM inside", "a rainstorm heard from inside"),
+        ("smash fail wood furn", "wooden furniture being hit without breaking"),
+        ("melee hit flesh big cutting", "a big blade hitting flesh"),
+        ("a new name", "a new name"),
+    ],
+)
+def test_names_of_cc_sounds_are_readable(tmp_path: Path, wav: Wav, name: str, text: str) -> None:
+    pack(tmp_path / "cc_sounds", wav(0.05), label="cc_sounds", caption=name)
+    (row,) = rows_from_corpus("packed", tmp_path / "cc_sounds")
+    assert (row.label, row.text, row.original["label"]) == (None, (text,), "cc_sounds")
+
+
 def test_the_real_packed_sets(shared_data: Path) -> None:
     rows = list(rows_from_corpus("packed", shared_data))
     assert {r.corpus for r in rows} == set(load_corpus("packed").INFOS)
-    assert len(rows) == 28441
+    for folder in sorted(p.parent for p in shared_data.glob("*/manifest.csv")):
+        with (folder / "manifest.csv").open(encoding="utf-8", newline="") as table:
+            listed = [f"{folder / 'audio.tar'}::{record['file']}" for record in csv.DictReader(table)]
+        assert [r.audio for r in rows if r.corpus == folder.name] == listed, folder.name
     for task in ("sound", "instrument", "arousal"):
         labels = {r.label for r in rows if r.task == task and r.label}
         assert labels <= set(task_labels(task)), f"{task} labels without a term"
     assert {r.emotion for r in rows if r.emotion} == set(task_labels("emotion"))
     assert {r.label for r in rows if r.corpus == "arabic_speech_commands"} <= set(task_labels("word"))
+    for row in rows:  # a word is claimed only in the language that the label is written in
+        assert row.corpus != "ktuberling_words" or row.label is None or row.language == "en", row
+    effects = {r.text for r in rows if r.corpus == "cc_sounds"}
+    names = r"\b(a a|plmove|melee|ferals|smash|mon|fire gun|environment|WEATHER)\b"
+    assert all(text and not re.search(names, text[0]) for text in effects)
 
 
 def test_the_verb(tmp_path: Path) -> None:

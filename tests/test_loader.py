@@ -89,7 +89,7 @@ def test_every_clip_has_a_true_caption_and_it_is_its_own(shards: str) -> None:
         assert not (batch.positive_BU & batch.ignore_BU).any()
         rows = torch.arange(len(batch.keys))
         assert batch.positive_BU[rows, batch.text_index_B].all()
-        assert batch.wave_BT.shape[1] <= 8000 and batch.wave_BT.isfinite().all()
+        assert batch.x.shape[1] <= 8000 and batch.x.isfinite().all()
 
 
 def test_classes_are_balanced_within_a_corpus(shards: str) -> None:
@@ -136,7 +136,7 @@ def test_a_sound_under_speech_is_named_where_it_is_heard(shards: str) -> None:
             assert clip["own"].facts == sounds | {emotion}
     assert min(seen.values()) > 10
     batch = source[0]
-    assert batch.positive_BU.any(1).all() and batch.wave_BT.isfinite().all()
+    assert batch.positive_BU.any(1).all() and batch.x.isfinite().all()
 
 
 def test_quotations_are_true_of_their_own_clip(tmp_path: Path) -> None:

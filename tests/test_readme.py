@@ -14,7 +14,7 @@ from typer.testing import CliRunner
 
 from clara import cli
 from clara.apps.synth import RATE, clips
-from clara.cli.app import recipe_path
+from clara.config import recipe_path
 from clara.text.prompts import languages
 from clara.zoo import catalog
 
@@ -59,7 +59,7 @@ def test_shell_lines_run(place: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_other_lines_name_what_exists() -> None:
-    verbs = set(re.findall(r"^clara (\w+)", "".join(body for _, body in BLOCKS), flags=re.M))
+    verbs = set(re.findall(r"^clara ([\w-]+)", "".join(body for _, body in BLOCKS), flags=re.M))
     known = {c.name or c.callback.__name__ for c in cli.app.registered_commands}
     assert verbs <= known
     for kind in ("train", "eval"):

@@ -76,6 +76,12 @@ def test_hf(hf_folder: Path) -> None:
     assert tokenizer.encode("ab")[0] == 1
 
 
+def test_hf_texts_have_their_prefix_and_suffix(hf_folder: Path) -> None:
+    plain = build_tokenizer(Spec("hf", {"name": "tokenizer"}), hf_folder)
+    marked = build_tokenizer(Spec("hf", {"name": "tokenizer", "prefix": "query: ", "suffix": "!"}), hf_folder)
+    assert marked.encode("a dog") == plain.encode("query: a dog!") != plain.encode("a dog")
+
+
 def test_long_texts_keep_their_end(tokenizer: Tokenizer) -> None:
     for text in ("dog " * 2500, "x" * 10_000, "क" * 10_000):
         ids_BL, mask_BL = tokenizer([text, "a dog"])

@@ -18,9 +18,11 @@ from torch.nn.modules.module import register_module_parameter_registration_hook
 from clara import towers
 from clara.config import Spec, arch_config, arch_names, to_dict
 from clara.errors import ClaraError
+from clara.layers import masked_stats
 from clara.model import DualEncoder
 from clara.towers.base import AUDIO_TOWERS, TEXT_TOWERS, fit_window, weightless
 from clara.towers.hf_audio import FAMILIES, MaskedGroupNorm
+from clara.towers.hf_pool import coarser
 from clara.zoo import factory
 from clara.zoo.factory import build_around
 
@@ -52,6 +54,11 @@ def tokens(lengths: list[int]) -> tuple[Tensor, Tensor]:
     ids_BL = torch.randint(4, 300, (len(lengths), max(lengths)), generator=torch.Generator().manual_seed(0))
     mask_BL = torch.arange(max(lengths))[None] < torch.tensor(lengths)[:, None]
     return ids_BL.masked_fill(~mask_BL, 0), mask_BL
+
+
+def own(name: str = "test-whisper-own", **options: Any) -> Spec:
+    """The audio tower of a test config with other options."""
+    return Spec("hf_audio", {**arch_config(name).audio.options, **options})
 
 
 @pytest.fixture(scope="module", params=NAMES)
@@ -329,6 +336,126 @@ def test_whisper_gives_what_transformers_gives() -> None:
     torch.testing.assert_close(got, expected, rtol=0, atol=2e-3)
 
 
+STATES = ["test-whisper", "test-whisper-own", "test-wav2vec2", "test-wav2vec2-mix", "test-wavlm"]
+
+
+@pytest.mark.parametrize("name", STATES)
+@torch.no_grad()
+def test_stored_states_give_what_the_clips_give(name: str) -> None:
+    model = make(name)
+    x_BNF, mask_BN = features(model, [SHORT, SECONDS, 1.1])
+    states_BNKW, states_mask_BN = model.audio.states(x_BNF, mask_BN)
+    assert torch.equal(states_mask_BN, model.audio.frame_mask(mask_BN))
+    assert states_BNKW.shape[:2] == states_mask_BN.shape
+    assert states_BNKW.shape[2:] == (len(arch_config(name).audio.options.get("mix", [0])), 32)
+    for pool in (True, False):
+        got = model.audio.from_states(states_BNKW, states_mask_BN, pool=pool)
+        assert torch.equal(got, model.audio(x_BNF, mask_BN, pool=pool))
+    wave_BT = torch.randn(2, 16000)
+    states = model.audio.states(*model.front_end(wave_BT, torch.tensor([16000, 9000])))
+    assert torch.equal(model.encode_states(*states), model.encode_audio(wave_BT, torch.tensor([16000, 9000])))
+    # stored beside longer clips, trained beside shorter ones
+    real = int(states_mask_BN[0].sum())
+    alone = model.audio.from_states(states_BNKW[:1, :real], states_mask_BN[:1, :real])
+    torch.testing.assert_close(alone, model.audio(x_BNF, mask_BN)[:1], **EXACT)
+
+
+def test_states_are_asked_of_towers_that_have_them() -> None:
+    for name in ("test-conv", "test-ast"):
+        model = make(name)
+        with pytest.raises(ClaraError, match="cannot be trained from stored states"):
+            model.audio.states(*features(model, [1.0]))
+        with pytest.raises(ClaraError, match="cannot be trained from stored states"):
+            model.encode_states(torch.zeros(1, 2, 1, 32), torch.ones(1, 2, dtype=torch.bool))
+    with pytest.raises(ClaraError, match="States of 3 layers, the tower mixes 2"):
+        make("test-whisper-own").audio.from_states(torch.zeros(1, 2, 3, 32), torch.ones(1, 2, dtype=torch.bool))
+
+
+@torch.no_grad()
+def test_kept_layers_of_a_started_whisper_are_its_own_hidden_states(tmp_path: Any) -> None:
+    from transformers import AutoConfig, AutoModel
+
+    options = dict(arch_config("test-whisper-own").audio.options["config"])
+    theirs = AutoModel.from_config(AutoConfig.for_model(options.pop("model_type"), **options)).eval()
+    theirs.save_pretrained(tmp_path)
+    model = make("test-whisper")
+    x_BNF, mask_BN = model.front_end(torch.randn(2, 32000), torch.tensor([32000, 32000]))
+    hidden = theirs.encoder(x_BNF[:, :200].transpose(1, 2), output_hidden_states=True).hidden_states
+    for full in (True, False):
+        for layers in (1, 2, 3):
+            spec = Spec(
+                "hf_audio",
+                {"name": str(tmp_path), "layers": layers, "mix": list(range(layers + 1)), "full_window": full},
+            )
+            tower = AUDIO_TOWERS.create(spec).eval()
+            assert len(tower.encoder.model.layers) == layers
+            states_BNKW, mask = tower.states(x_BNF, mask_BN)
+            assert mask.all()
+            last = hidden[layers] if layers < 3 else theirs.encoder(x_BNF[:, :200].transpose(1, 2)).last_hidden_state
+            for k, expected in enumerate((*hidden[:layers], last)):
+                torch.testing.assert_close(states_BNKW[:, :, k], expected, **EXACT)
+            again = AUDIO_TOWERS.create(tower.resolved(spec)).eval()
+            again.load_state_dict(tower.state_dict(), strict=True)
+            assert torch.equal(again(x_BNF, mask_BN), tower(x_BNF, mask_BN))
+
+
+@torch.no_grad()
+def test_kept_layers_of_wav2vec2_are_its_own_hidden_states() -> None:
+    from transformers import AutoConfig, AutoModel
+
+    tower = make("test-wav2vec2-mix").audio
+    options = {
+        **arch_config("test-wav2vec2-mix").audio.options["config"],
+        "num_hidden_layers": 2,
+        "mask_time_prob": 0.0,
+    }
+    theirs = AutoModel.from_config(AutoConfig.for_model(options.pop("model_type"), **options)).eval()
+    theirs.encoder.layer_norm = nn.Identity()
+    theirs.load_state_dict(tower.encoder.model.state_dict(), strict=True)
+    wave_BT, mask_BT = torch.randn(1, 16000), torch.ones(1, 16000, dtype=torch.bool)
+    hidden = theirs(wave_BT, output_hidden_states=True).hidden_states
+    got = tower.encoder(wave_BT[..., None], mask_BT)
+    assert len(got) == len(hidden) == 3
+    for a, b in zip(got, hidden):
+        torch.testing.assert_close(a, b, **EXACT)
+
+
+@pytest.mark.parametrize("full", [True, False])
+@torch.no_grad()
+def test_coarse_whisper_runs_its_later_layers_on_fewer_frames(full: bool) -> None:
+    made = dict(arch_config("test-whisper").audio.options)
+    spec = Spec("hf_audio", {**made, "full_window": full, "coarse": {"after": 1, "factor": 4}, "mix": [0, 2]})
+    tower, seen = AUDIO_TOWERS.create(spec).eval(), []
+    for layer in tower.encoder.model.layers:
+        layer.register_forward_hook(lambda module, args, out: seen.append(out.shape[1]))
+    x_BNF, mask_BN = features(make("test-whisper"), [SHORT, 1.5])
+    both, mask = tower.states(x_BNF, mask_BN)
+    assert seen == ([100, 25] if full else [76, 19])
+    assert torch.equal(tower.frame_mask(mask_BN), mask)
+    assert mask.sum(1).tolist() == [9, 19]
+    alone, _ = tower.states(x_BNF[:1, :71], mask_BN[:1, :71])
+    torch.testing.assert_close(both[:1, :9], alone[:, :9], **EXACT)
+
+
+@torch.no_grad()
+def test_an_own_window_follows_the_clip_and_refuses_more_than_the_pretrained_one() -> None:
+    model = make("test-whisper-own")
+    assert model.audio(*features(model, [0.5]), pool=False).shape[1] == 13
+    assert model.audio(*features(model, [2.0]), pool=False).shape[1] == 50
+    with pytest.raises(ClaraError, match="the tower's window is 200"):
+        model.audio(torch.zeros(1, 203, 40), torch.ones(1, 203, dtype=torch.bool))
+
+
+def test_masked_frames_are_averaged_by_their_number() -> None:
+    x_BNW = torch.tensor([1.0, 2.0, 3.0, 4.0, torch.nan])[None, :, None]
+    mask_BN = torch.tensor([[True, True, True, False, False]])
+    y_BNW, mask = coarser(x_BNW, mask_BN, 2)
+    assert y_BNW.flatten().tolist() == [1.5, 3.0, 0.0]
+    assert mask.tolist() == [[True, True, False]]
+    stats = masked_stats(x_BNW[:, :4], mask_BN[:, :4])
+    torch.testing.assert_close(stats, torch.tensor([[2.0, (2 / 3 + 1e-5) ** 0.5]]))
+
+
 @torch.no_grad()
 def test_cnn14_on_a_whole_clip_is_the_published_network() -> None:
     """Kong et al. 2020: blocks, mean over bins, maximum and mean over frames added, one layer; written out plainly."""
@@ -368,6 +495,24 @@ def test_local_folder_starts_from_its_weights_and_saves_without_it(name: str, tm
     saved = DualEncoder(dataclasses.replace(arch_config(name), audio=spec)).config.audio  # what a checkpoint stores
     assert "name" not in saved.options
     AUDIO_TOWERS.create(saved).load_state_dict(tower.state_dict(), strict=True)
+
+
+@torch.no_grad()
+def test_the_first_layers_of_a_text_folder(tmp_path: Any) -> None:
+    from transformers import AutoConfig, AutoModel
+
+    options = dict(arch_config("test-hf-text").text.options["config"])
+    foreign = AutoModel.from_config(AutoConfig.for_model(options.pop("model_type"), **options)).eval()
+    foreign.save_pretrained(tmp_path)
+    spec = Spec("hf_text", {"name": str(tmp_path), "layers": 1})
+    tower = TEXT_TOWERS.create(spec).eval()
+    ids_BL, mask_BL = tokens([4, 9])
+    hidden = foreign(input_ids=ids_BL, attention_mask=mask_BL.long(), output_hidden_states=True).hidden_states
+    assert len(hidden) > 2
+    torch.testing.assert_close(tower(ids_BL, mask_BL, pool=False), hidden[1], **EXACT)
+    TEXT_TOWERS.create(tower.resolved(spec)).load_state_dict(tower.state_dict(), strict=True)
+    with pytest.raises(ClaraError, match="hf_text tower: layers=9: this"):
+        TEXT_TOWERS.create(Spec("hf_text", {"name": str(tmp_path), "layers": 9}))
 
 
 @pytest.mark.parametrize("pooling", ["mean", "cls", "pooler"])
@@ -414,6 +559,14 @@ def test_foreign_weights_load_whole_or_not_at_all(tmp_path: Any) -> None:
         (AUDIO_TOWERS, Spec("hf_audio", {"config": {"model_type": "bert"}}), "Unknown audio encoder family 'bert'"),
         (AUDIO_TOWERS, Spec("hf_audio", {"config": {"model_type": "wav2vek"}}), "wav2vek"),
         (AUDIO_TOWERS, Spec("hf_audio", {"name": "no/such-model"}), "no/such-model"),
+        (AUDIO_TOWERS, own(layers=4), "this whisper has 3; expected 1 to 3"),
+        (AUDIO_TOWERS, own(mix=[0, 1]), "the last of them 2, because layers above it"),
+        (AUDIO_TOWERS, own(pooling="stat"), "Unknown pooling of the hf_audio tower 'stat'. Did you mean 'stats'"),
+        (AUDIO_TOWERS, own(stride=0), "expected at least 1"),
+        (AUDIO_TOWERS, own(coarse={"after": 2, "factor": 2}), "a layer from 0 to 1"),
+        (AUDIO_TOWERS, own(block_width=129, blocks=1), "expected a multiple of 64"),
+        (AUDIO_TOWERS, own("test-ast", mix=[2]), "audio-spectrogram-transformer does not take mix"),
+        (AUDIO_TOWERS, own("test-wavlm", full_window=False), "wavlm does not take full_window"),
         (TEXT_TOWERS, Spec("hf_text", {"config": {"model_type": "bert"}, "pooling": "max"}), "Unknown pooling 'max'"),
         (TEXT_TOWERS, Spec("hf_text", {"config": {"model_type": "whisper"}}), "Unknown text encoder family"),
         (TEXT_TOWERS, Spec("transformer", {"vocab_size": 10, "width": 30, "heads": 4}), "no multiple of heads"),

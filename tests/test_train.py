@@ -23,7 +23,7 @@ from clara.data.loader import TrainBatches
 from clara.errors import ClaraError
 from clara.train import trainer as trainer_module
 from clara.train.distributed import processes
-from clara.train.optim import EMA, OptimConfig, build_optimizer, decays, learning_rate
+from clara.train.optim import EMA, GroupConfig, OptimConfig, build_optimizer, decays, learning_rate
 from clara.train.trainer import LossConfig, Trainer, build_model, run, train
 
 
@@ -93,7 +93,9 @@ def test_a_run_starts_from_a_checkpoint(shard: str, tmp_path: Path) -> None:
 
 
 def test_a_frozen_text_tower_does_not_move(shard: str, tmp_path: Path) -> None:
-    config = tone_config(shard, tmp_path, steps=2, optim=OptimConfig(lr=0.01, warmup_steps=0, text_lr_scale=0.0))
+    config = tone_config(
+        shard, tmp_path, steps=2, optim=OptimConfig(lr=0.01, warmup_steps=0, groups=(GroupConfig("text*", 0.0),))
+    )
     with processes("cpu") as world:
         model, tokenizer = build_model(config, tmp_path)
         before = {n: p.detach().clone() for n, p in model.named_parameters()}
@@ -101,6 +103,37 @@ def test_a_frozen_text_tower_does_not_move(shard: str, tmp_path: Path) -> None:
     moved = {n for n, p in model.named_parameters() if not torch.equal(p, before[n])}
     assert not [n for n in moved if n.startswith("text")]
     assert {"audio_head.weight", "audio.stem.weight", "log_scale"} <= moved
+
+
+def test_what_a_group_freezes_stays_as_it_is_and_in_evaluation_mode(shard: str, tmp_path: Path) -> None:
+    frozen = (GroupConfig("audio.stem*", 0.0), GroupConfig("audio.*", 0.5))
+    config = tone_config(shard, tmp_path, steps=2, optim=OptimConfig(lr=0.01, warmup_steps=0, groups=frozen))
+    with processes("cpu") as world:
+        model, tokenizer = build_model(config, tmp_path)
+        before = {n: t.detach().clone() for n, t in model.state_dict().items()}
+        trainer = Trainer(config, world, model, tokenizer)
+        assert model.training
+        assert model.audio.training
+        assert not (model.audio.stem.training or model.audio.stem_norm.training)
+        assert {g["lr_scale"] for g in trainer.optimizer.param_groups} == {0.5, 1.0}
+        trainer.run()
+    moved = {n for n, t in model.state_dict().items() if not torch.equal(t, before[n])}
+    assert not [n for n in moved if n.startswith("audio.stem")]
+    assert [n for n in moved if n.startswith("audio.")]
+    assert "text.tokens.weight" in moved
+
+
+@pytest.mark.parametrize(
+    ("group", "message"),
+    [
+        (GroupConfig("audo.*", 0.0), r"'audo\.\*' fits no parameter.*audio_head\.weight"),
+        (GroupConfig("*", 0.0), "nothing left to train"),
+        (GroupConfig("text*", -1.0), "lr_scale=-1.0 of 'text"),
+    ],
+)
+def test_groups_that_cannot_be_meant_are_refused(group: GroupConfig, message: str) -> None:
+    with pytest.raises(ClaraError, match=message):
+        build_optimizer(clara.create_model("test-conv"), OptimConfig(groups=(group,)))
 
 
 def test_the_temperature_stops_at_its_ceiling_and_can_come_back(shard: str, tmp_path: Path) -> None:
@@ -116,7 +149,9 @@ def test_the_temperature_stops_at_its_ceiling_and_can_come_back(shard: str, tmp_
 
 
 def test_every_step_sets_its_rate_in_every_group(shard: str, tmp_path: Path) -> None:
-    config = tone_config(shard, tmp_path, optim=OptimConfig(lr=0.01, warmup_steps=4, text_lr_scale=0.5))
+    config = tone_config(
+        shard, tmp_path, optim=OptimConfig(lr=0.01, warmup_steps=4, groups=(GroupConfig("text*", 0.5),))
+    )
     with processes("cpu") as world:
         trainer = Trainer(config, world, *build_model(config, tmp_path))
         trainer.step(next(iter(make_batches(trainer))))
@@ -160,7 +195,7 @@ def test_nan_stops_with_step_clips_and_last_good_checkpoint(
 
     def act(batch: object) -> None:
         seen.extend(batch.keys)
-        batch.wave_BT[0, 5] = math.nan
+        batch.x[0, 5] = math.nan
 
     spoil(monkeypatch, act, at=5)
     with pytest.raises(ClaraError, match="Step 5: loss nan") as error:
@@ -240,7 +275,7 @@ def test_weight_decay_spares_norms_biases_positions_and_the_temperature() -> Non
     assert not [n for n in names if n.endswith("bias") or "norm" in n or "pos" in n]
     assert "log_scale" not in names
     assert "text.positions" in dict(model.named_parameters())
-    optimizer = build_optimizer(model, OptimConfig(weight_decay=0.1, text_lr_scale=0.5))
+    optimizer = build_optimizer(model, OptimConfig(weight_decay=0.1, groups=(GroupConfig("text*", 0.5),)))
     assert {(g["lr_scale"], g["weight_decay"]) for g in optimizer.param_groups} == {
         (0.5, 0.1), (0.5, 0.0), (1.0, 0.1), (1.0, 0.0)
     }  # fmt: skip

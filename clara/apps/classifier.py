@@ -13,6 +13,7 @@ from torch.nn.functional import normalize
 from clara.apps.search import embedder, vectors
 from clara.errors import ClaraError
 from clara.text.prompts import fill, language_code, own_prompts, prompts, task_labels, term
+from clara.text.tokenizer import Tokenizer
 from clara.zoo.embedder import Embedder
 
 
@@ -78,6 +79,7 @@ class Classifier:
         else:
             self.prompts = prompts(task, self.labels, language, templates)
             self.names = {key: fill("{}", term(task, key, language)) for key in self.labels}
+        _check_distinct(self.labels, self.prompts, zoo.tokenizer)
         self.label_KD = self._embed_labels()
         self.bias_K: Tensor | None = None
 
@@ -146,10 +148,17 @@ def _checked(labels: Sequence[str]) -> list[str]:
         raise ClaraError(f"labels={labels!r}: expected at least two, for the scores say which of them fits best.")
     if any(not isinstance(x, str) or not x.strip() for x in labels):
         raise ClaraError(f"labels={labels!r}: every label must be a text that is not empty.")
-    seen: dict[str, str] = {}
-    for label in labels:
-        key = " ".join(label.casefold().split())
-        if key in seen:
-            raise ClaraError(f"labels hold {seen[key]!r} and {label!r}, which are the same to the model.")
-        seen[key] = label
     return labels
+
+
+def _check_distinct(labels: Sequence[str], prompts: Sequence[Sequence[str]], tokenizer: Tokenizer) -> None:
+    """Labels are told apart by their ids: letter case, width or what follows the model's context may not count."""
+    seen: dict[str, str] = {}
+    for label, texts in zip(labels, prompts):
+        key = str(tokenizer.token_ids(texts))
+        if key in seen:
+            raise ClaraError(
+                f"labels hold {seen[key]!r} and {label!r}, which are the same to the model: leave one out, or write "
+                f"what tells them apart into their first {tokenizer.context_length} tokens."
+            )
+        seen[key] = label

@@ -3,17 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 from typer.core import TyperGroup
 
 import clara
-from clara.errors import ClaraError, unknown
+from clara.errors import ClaraError
 
 DEFAULT_MODEL = "clara-small.base"
-RECIPES = Path(__file__).parents[1] / "_recipes"
 
 
 class Verbs(TyperGroup):
@@ -67,16 +65,6 @@ BatchSize = Annotated[int, typer.Option(help="Windows a forward pass.")]
 Json = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 SkipBroken = Annotated[bool, typer.Option("--skip-broken", help="Leave out what cannot be read.")]
 Settings = Annotated[list[str], typer.Option("--set", help="a.b=value: change a key of the recipe; may be repeated.")]
-
-
-def recipe_path(kind: str, name: str) -> Path:
-    """A recipe's file: the path given, or the one of that name that travels with the package."""
-    if Path(name).is_file():
-        return Path(name)
-    known = {p.stem: p for p in sorted((RECIPES / kind).glob("*.yaml"))}
-    if name not in known:
-        raise unknown(f"{kind} recipe (no such file either)", name, known)
-    return known[name]
 
 
 def left_out(skip: bool) -> Callable[[str], None] | None:

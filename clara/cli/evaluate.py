@@ -1,4 +1,4 @@
-"""Verbs about evaluation: eval."""
+"""Verbs about evaluation: eval, leave-one-out."""
 
 from __future__ import annotations
 
@@ -7,7 +7,8 @@ from typing import Annotated
 
 import typer
 
-from clara.cli.app import DEFAULT_MODEL, Model, Settings, app, recipe_path
+from clara.cli.app import DEFAULT_MODEL, Model, Settings, app
+from clara.config import recipe_path
 
 
 @app.command("eval")
@@ -24,3 +25,15 @@ def evaluate(
     from clara.eval.runner import run
 
     run(path, model, data, out, [*settings, *([f"limit={limit}"] if limit is not None else [])])
+
+
+@app.command("leave-one-out")
+def leave_one_out(
+    recipe: Annotated[str, typer.Argument(help="A recipe's path or name.")],
+    settings: Settings = [],  # noqa: B006
+) -> None:
+    """Train without each corpus in turn and score it there; the same call goes on from where an earlier one stopped."""
+    path = recipe_path("leave_one_out", recipe)
+    from clara.eval.leave_one_out import leave_one_out as run
+
+    run(path, settings, typer.echo)

@@ -7,7 +7,8 @@ from typing import Annotated
 
 import typer
 
-from clara.cli.app import DEFAULT_MODEL, Model, Settings, SkipBroken, app, left_out, recipe_path
+from clara.cli.app import DEFAULT_MODEL, Model, Settings, SkipBroken, app, left_out
+from clara.config import recipe_path
 from clara.errors import ClaraError
 
 

@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 from collections import Counter
-from typing import Any
-
+from collections.abc import Sequence
 import numpy as np
 
-from clara.data.loader import DataConfig, Entry, TrainBatches, scan
+from clara.data.loader import ClipPlan, ClipText, DataConfig, Entry, TrainBatches, scan
 from clara.errors import ClaraError
 from clara.text.captions import Caption, Fact, known
 from clara.text.tokenizer import FactsTokenizer
@@ -49,8 +48,10 @@ class FactBatches(TrainBatches):
         self.filler = tokenizer.facts[0]
         self.vocabulary = [Caption(name, frozenset({named_fact(name)})) for name in tokenizer.facts]
 
-    def _clip(self, index: int, rng: np.random.Generator) -> dict[str, Any]:
-        return super()._clip(index, rng) | {"own": None}
+    def _text(self, plan: ClipPlan, rng: np.random.Generator) -> ClipText:
+        return ClipText(super()._text(plan, rng).facts, None)
 
-    def _captions(self, clips: list[dict[str, Any]], rng: np.random.Generator) -> list[Caption]:
+    def _captions(
+        self, plans: Sequence[ClipPlan], texts: Sequence[ClipText], rng: np.random.Generator
+    ) -> list[Caption]:
         return self.vocabulary

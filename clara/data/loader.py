@@ -42,6 +42,7 @@ from clara.text.tokenizer import Tokenizer
 
 # texts and tokens of a batch are padded to multiples of this: oneDNN compiles and keeps kernels for every new shape
 ROUND = 8
+LEAST_SECONDS = 2.0  # of a longer sound that a shorter one is laid into
 
 
 @dataclass(frozen=True)
@@ -93,8 +94,8 @@ class DataConfig:
 class Batch:
     """One process's slice of a global batch; `positive_BU` and `ignore_BU` are of the whole (rank 0's rows first)."""
 
-    wave_BT: Tensor
-    len_B: Tensor
+    x: Tensor  # waves (B, T), or stored states (B, N, K, W)
+    len_B: Tensor  # how many samples, or frames, of each are real
     ids_UL: Tensor
     mask_UL: Tensor
     positive_BU: Tensor
@@ -102,6 +103,27 @@ class Batch:
     text_index_B: Tensor
     keys: list[str]
     texts: list[str]
+
+
+@dataclass(frozen=True)
+class ClipPlan:
+    """How a clip is to sound, decided before any samples are read. `partner`: a second clip, mixed in at `snr` dB below
+    the first; `compose`: both are sounds of equal standing, else the partner is the background of the first; `named`:
+    captions may mention the partner."""
+
+    entry: Entry
+    partner: Entry | None = None
+    compose: bool = False
+    named: bool = False
+    snr: float = 0.0
+
+
+@dataclass(frozen=True)
+class ClipText:
+    """What may be said of a clip: `facts` that hold for it and `own`, the caption drawn for it alone, if any."""
+
+    facts: frozenset[Fact]
+    own: Caption | None
 
 
 @dataclass(frozen=True)
@@ -226,18 +248,19 @@ class TrainBatches(Dataset):
 
     def __getitem__(self, step: int) -> Batch:
         chosen = self.plan.batch(step)
-        rng = np.random.default_rng([self.seed, step, 2])
-        clips = [self._clip(i, np.random.default_rng([self.seed, step, 3, n])) for n, i in enumerate(chosen)]
-        captions = self._captions(clips, rng)
+        rngs = [np.random.default_rng([self.seed, step, 3, n]) for n in range(len(chosen))]
+        plans = [self._plan(i, rng) for i, rng in zip(chosen, rngs)]
+        texts = [self._text(plan, rng) for plan, rng in zip(plans, rngs)]
+        captions = self._captions(plans, texts, np.random.default_rng([self.seed, step, 2]))
         share, size = ROUND * -(-len(captions) // (ROUND * self.world)), len(chosen) // self.world
-        positive_BU, ignore_BU, text_index_B = self._targets(clips, captions, share * self.world)
+        positive_BU, ignore_BU, text_index_B = self._targets(plans, texts, captions, share * self.world)
         mine = range(self.rank * size, (self.rank + 1) * size)
-        texts = [c.text for c in captions] + [self.filler] * (share * self.world - len(captions))
-        local = texts[self.rank * share : (self.rank + 1) * share]
-        wave_BT, len_B = pad_waves([torch.from_numpy(self._wave(clips[n], step, n)) for n in mine])
+        said = [c.text for c in captions] + [self.filler] * (share * self.world - len(captions))
+        local = said[self.rank * share : (self.rank + 1) * share]
+        x, len_B = self._audio([plans[n] for n in mine], step, list(mine))
         ids_UL, mask_UL = self._tokens(local)
-        keys = [self.entries[chosen[n]].key for n in mine]
-        return Batch(wave_BT, len_B, ids_UL, mask_UL, positive_BU, ignore_BU, text_index_B, keys, local)
+        keys = [plans[n].entry.key for n in mine]
+        return Batch(x, len_B, ids_UL, mask_UL, positive_BU, ignore_BU, text_index_B, keys, local)
 
     def _tokens(self, texts: list[str]) -> tuple[Tensor, Tensor]:
         """Token ids and mask, their length rounded up as far as the context allows."""
@@ -245,78 +268,97 @@ class TrainBatches(Dataset):
         more = min(-ids_UL.shape[1] % ROUND, self.tokenizer.context_length - ids_UL.shape[1])
         return nn.functional.pad(ids_UL, (0, more), value=self.tokenizer.pad_id), nn.functional.pad(mask_UL, (0, more))
 
-    def _clip(self, index: int, rng: np.random.Generator) -> dict[str, Any]:
-        """What is decided of a clip before its samples are read: partner, facts, its own caption."""
-        entry, m = self.entries[index], self.config.mix
-        facts = self.captioner.heard(entry.facts, rng)
-        clip: dict[str, Any] = {"entry": entry, "partner": None, "own": None, "named": False}
-        is_sound = any(t in SOUND_TASKS for t, _ in entry.facts)
-        is_speech = not is_sound and any(t in SPEECH_TASKS for t, _ in entry.facts)
-        if m.over > 0 and self.plan.sounds and is_speech and rng.random() < m.over:
-            partner, snr = self.plan.sound(rng), rng.uniform(*m.over_snr_db)
-            clip |= {"partner": partner, "compose": False, "snr": snr, "named": snr <= m.over_named_db}
-        elif self.plan.sounds and rng.random() < (m.compose if is_sound else m.background):
-            clip |= {"partner": self.plan.sound(rng), "compose": is_sound, "named": is_sound}
-        if clip["named"]:
-            facts = facts | {f for f in clip["partner"].facts if f[0] in SOUND_TASKS}
-        composed = clip["partner"] is not None and is_sound
-        own = self.captioner.own({} if composed else entry.meta, facts, rng)
-        if own is None and not entry.facts:  # nothing else could be said of this clip
-            texts = own_texts(entry.meta, self.config.captions)
+    def _plan(self, index: int, rng: np.random.Generator) -> ClipPlan:
+        """Whether a clip is mixed with another, and how."""
+        return plan_clip(self.entries[index], self.plan, self.config.mix, rng)
+
+    def _text(self, plan: ClipPlan, rng: np.random.Generator) -> ClipText:
+        """The facts of this step and the clip's own caption."""
+        meta, c = plan.entry.meta, self.config.captions
+        facts = self.captioner.heard(plan.entry.facts, rng)
+        if plan.named:
+            facts = facts | {f for f in plan.partner.facts if f[0] in SOUND_TASKS}
+        own = self.captioner.own({} if plan.compose else meta, facts, rng)
+        if own is None and not plan.entry.facts:  # nothing else could be said of this clip
+            texts = own_texts(meta, c)
             text = texts[rng.integers(len(texts))]
             own = Caption(text, frozenset({("text", text)}))
-        texts = frozenset(("text", t) for name in TEXTS for t in entry.meta[name])
-        if self.config.captions.said > 0 and entry.meta["transcript"]:
-            texts |= {("text", entry.meta["transcript"].strip())}
+        texts = frozenset(("text", t) for name in TEXTS for t in meta[name])
+        if c.said > 0 and meta["transcript"]:
+            texts |= {("text", meta["transcript"].strip())}
         if own is not None:  # a quotation names the speaker even where `heard` dropped that
             facts = facts | own.facts
-        clip["facts"], clip["own"] = facts if composed else facts | texts, own
-        return clip
+        return ClipText(facts if plan.compose else facts | texts, own)
 
-    def _captions(self, clips: list[dict[str, Any]], rng: np.random.Generator) -> list[Caption]:
-        corpora = {str(c["entry"].meta.get("corpus")) for c in clips}
-        shared = self.captioner.batch([c["facts"] for c in clips], corpora, rng)
-        return list(dict.fromkeys([c["own"] for c in clips if c["own"]] + shared))
+    def _captions(
+        self, plans: Sequence[ClipPlan], texts: Sequence[ClipText], rng: np.random.Generator
+    ) -> list[Caption]:
+        corpora = {str(p.entry.meta.get("corpus")) for p in plans}
+        shared = self.captioner.batch([t.facts for t in texts], corpora, rng)
+        return list(dict.fromkeys([t.own for t in texts if t.own] + shared))
 
-    def _targets(self, clips: list[dict], captions: list[Caption], width: int) -> tuple[Tensor, Tensor, Tensor]:
+    def _targets(
+        self, plans: Sequence[ClipPlan], texts: Sequence[ClipText], captions: list[Caption], width: int
+    ) -> tuple[Tensor, Tensor, Tensor]:
         """positive and ignore (B, width) and the column of each clip's own (else first true) caption."""
-        verdict = np.zeros((len(clips), width), np.int8)
-        for b, clip in enumerate(clips):
-            inventory = self.captioner.inventory[str(clip["entry"].meta.get("corpus"))]
-            unnamed = clip["partner"] and not clip["named"]
-            may = open_tasks(clip["facts"]) | (SOUND_TASKS if unnamed else frozenset())
+        verdict = np.zeros((len(plans), width), np.int8)
+        for b, (plan, said) in enumerate(zip(plans, texts)):
+            inventory = self.captioner.inventory[str(plan.entry.meta.get("corpus"))]
+            unnamed = plan.partner and not plan.named
+            may = open_tasks(said.facts) | (SOUND_TASKS if unnamed else frozenset())
             cache: dict[frozenset[Fact], int] = {}
             for u, caption in enumerate(captions):
                 if caption.facts not in cache:
-                    cache[caption.facts] = judge(caption.facts, clip["facts"], inventory, may)
+                    cache[caption.facts] = judge(caption.facts, said.facts, inventory, may)
                 verdict[b, u] = cache[caption.facts]
         positive = torch.from_numpy(verdict == 1)
         columns = {c: u for u, c in reversed(list(enumerate(captions)))}
-        own = [columns[c["own"]] if c["own"] else int(positive[b].int().argmax()) for b, c in enumerate(clips)]
+        own = [columns[t.own] if t.own else int(positive[b].int().argmax()) for b, t in enumerate(texts)]
         return positive, torch.from_numpy(verdict == 0), torch.tensor(own)
 
-    def _wave(self, clip: dict[str, Any], step: int, n: int) -> np.ndarray:
-        """Read, crop, mix and augment one clip: float32 (T,) at the model's rate."""
-        rng, c = np.random.default_rng([self.seed, step, 4, n]), self.config
-        size = int(c.crop_seconds * self.rate)
-        margin = size
-        if c.augment and "snr" not in clip:  # speeding up eats samples, but a sound that is named must not be cut off
-            margin = int(c.augment.fastest * size)
-        wave = crop(read_entry(clip["entry"], self.rate), margin, rng)
-        if clip["partner"] is not None:
-            snr = c.mix.compose_snr_db if clip["compose"] else c.mix.background_snr_db
-            level = clip["snr"] if "snr" in clip else rng.uniform(*snr)
-            wave = _overlay(wave, read_entry(clip["partner"], self.rate), clip["compose"], level, rng)
-        if c.augment:
-            wave = augment_wave(wave, self.rate, c.augment, rng)
-        return np.ascontiguousarray(crop(wave, size, rng, tries=1))
+    def _audio(self, plans: Sequence[ClipPlan], step: int, places: Sequence[int]) -> tuple[Tensor, Tensor]:
+        """Waves (B, T) and their lengths in samples; each clip is cropped and augmented by its place in the batch."""
+        rngs = [np.random.default_rng([self.seed, step, 4, n]) for n in places]
+        waves = [render(plan, self.rate, self.config, rng) for plan, rng in zip(plans, rngs)]
+        return pad_waves([torch.from_numpy(w) for w in waves])
 
 
-def _overlay(wave: np.ndarray, other: np.ndarray, compose: bool, snr: float, rng: np.random.Generator) -> np.ndarray:
+def plan_clip(entry: Entry, plan: Plan, mix: MixConfig, rng: np.random.Generator) -> ClipPlan:
+    """Draw whether `entry` is mixed with a sound of `plan`, at which level, and whether captions name it."""
+    is_sound = any(t in SOUND_TASKS for t, _ in entry.facts)
+    is_speech = not is_sound and any(t in SPEECH_TASKS for t, _ in entry.facts)
+    if mix.over > 0 and plan.sounds and is_speech and rng.random() < mix.over:
+        partner, snr = plan.sound(rng), rng.uniform(*mix.over_snr_db)
+        return ClipPlan(entry, partner, compose=False, named=snr <= mix.over_named_db, snr=snr)
+    if plan.sounds and rng.random() < (mix.compose if is_sound else mix.background):
+        partner = plan.sound(rng)
+        snr = rng.uniform(*(mix.compose_snr_db if is_sound else mix.background_snr_db))
+        return ClipPlan(entry, partner, compose=is_sound, named=is_sound, snr=snr)
+    return ClipPlan(entry)
+
+
+def render(plan: ClipPlan, rate: int, config: DataConfig, rng: np.random.Generator) -> np.ndarray:
+    """Read, crop, mix and augment one clip: float32 (T,) at `rate`, at most `crop_seconds` long."""
+    size = int(config.crop_seconds * rate)
+    margin = size
+    if config.augment and not (plan.named and not plan.compose):
+        # speeding up eats samples, but a background that is named must not be cut off
+        margin = int(config.augment.fastest * size)
+    wave = crop(read_entry(plan.entry, rate), margin, rng)
+    if plan.partner is not None:
+        wave = _overlay(wave, read_entry(plan.partner, rate), plan.compose, plan.snr, rate, rng)
+    if config.augment:
+        wave = augment_wave(wave, rate, config.augment, rng)
+    return np.ascontiguousarray(crop(wave, size, rng, tries=1))
+
+
+def _overlay(
+    wave: np.ndarray, other: np.ndarray, compose: bool, snr: float, rate: int, rng: np.random.Generator
+) -> np.ndarray:
     """Two sounds that are both captioned must both be heard whole enough: the longer is the base, the other inside it.
     A background may only fill the length that the speech has."""
     if compose and len(other) > len(wave):
-        other = crop(other, max(len(wave), 32000), rng)
+        other = crop(other, max(len(wave), int(LEAST_SECONDS * rate)), rng)
         if len(other) > len(wave):
             wave, other, snr = other, wave, -snr
     other = crop(other, len(wave), rng)

@@ -34,6 +34,7 @@ CLAIMS = {
 }
 # corpus -> how cards spell it (a regular expression), for corpora that can be evaluated or trained on
 SPELT = {
+    "animals": "Animal-sound-recognition",
     "arabic_speech_commands": "Arabic Speech Commands",
     "ased": "ASED",
     "audiocaps": "AudioCaps",
@@ -43,9 +44,11 @@ SPELT = {
     "baved": "BAVED",
     "bengali_digits": "Bengali (?:spoken )?digits",
     "cafe": "CaFE",
+    "cc_sounds": "CC-Sounds|CDDA-Soundpacks",
     "clotho": "Clotho",
     "common_voice": "Common ?Voice",
     "crema_d": "CREMA-?D",
+    "crema_d_subset": "CREMA-?D",
     "donateacry": "donate-?a-?cry[- ]?corpus|donateacry",
     "emns": "EMNS",
     "emodb": "EMO-?DB",
@@ -62,6 +65,7 @@ SPELT = {
     "fsdd": "FSDD",
     "iemocap": "IEMOCAP",
     "korean_emotional": "emotiontts_open_db",
+    "ktuberling_words": "KTuberling",
     "laion_630k": "LAION-Audio-630K",
     "lithuanian_words": "lt_speech_commands|Lithuanian words",
     "macs": "MACS",
@@ -74,6 +78,7 @@ SPELT = {
     "philharmonia": "Philharmonia",
     "ravdess": "RAVDESS",
     "read_speech": "Yoruba and Swahili read speech",
+    "savee": "SAVEE",
     "shemo": "ShEMO",
     "sound_effects": "OpenSFX",
     "sound_vecaps": "Sound-?VECaps",
@@ -91,11 +96,14 @@ SPELT = {
 }
 # corpus -> where its recordings come from
 SOURCES = {
+    "animals": ("esc50",),  # upstream it holds clips of ESC-50; those with other names cannot be told
     "audiocaps": ("audioset",),
     "audioset": ("youtube",),
     "audiosetcaps": ("audioset", "vggsound"),
     "auto_acd": ("audioset", "vggsound"),
+    "cc_sounds": ("freesound",),
     "clotho": ("freesound",),
+    "crema_d_subset": ("crema_d",),
     "english_words": ("fsdd", "speech_commands"),
     "esc10": ("esc50",),
     "esc50": ("freesound",),

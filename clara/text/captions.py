@@ -17,6 +17,8 @@ from typing import Any
 
 import numpy as np
 
+from clara.errors import ClaraError
+from clara.text.free_texts import load_free_texts
 from clara.text.prompts import Term, fill, languages, load_language, task_labels
 
 Fact = tuple[str, str]
@@ -60,7 +62,8 @@ class CaptionConfig:
     and emotion; `prompts`: how many single-fact prompts each fact of the batch gets; `bank`: facts of other classes
     added as negatives, at most; `attributes`: probability that a clip's language, speaker and what is measured of its
     voice are captioned at all, so that they do not crowd out its emotion; `english`: that a caption is English whatever
-    the other languages.
+    the other languages; `free`: that a fact alone is said by one of its free texts instead of a template, where the
+    language has any in the folder `texts` (see clara.text.free_texts).
     """
 
     languages: tuple[str, ...] = ()
@@ -74,6 +77,16 @@ class CaptionConfig:
     bank: int = 64
     attributes: float = 0.3
     english: float = 0.25
+    free: float = 0.0
+    texts: str | None = None
+
+    def __post_init__(self) -> None:
+        if not 0.0 <= self.free <= 1.0:
+            raise ClaraError(f"captions.free={self.free}: expected a probability, 0 to 1.")
+        if self.free > 0 and self.texts is None:
+            raise ClaraError(
+                f"captions.free={self.free} without texts: set captions.texts, such as recipes/train/texts."
+            )
 
 
 def facts_of(meta: Mapping[str, Any]) -> frozenset[Fact]:
@@ -241,12 +254,24 @@ class Captioner:
         self.config, self.inventory = config, inventory
         # an unknown language fails here, not in step 900
         self.languages = tuple(load_language(code).code for code in config.languages or languages())
+        self.texts = load_free_texts(config.texts) if config.texts is not None and config.free > 0 else {}
 
     def language(self, rng: np.random.Generator) -> str:
         """A caption language: English with probability `english`, else any."""
         if "en" in self.languages and rng.random() < self.config.english:
             return "en"
         return self.languages[rng.integers(len(self.languages))]
+
+    def free_text(self, fact: Fact, language: str, rng: np.random.Generator) -> str | None:
+        """One of the fact's free texts, with probability `free`; None where none is drawn or `language` has none."""
+        texts = self.texts.get(language, {}).get(fact, ())
+        return texts[rng.integers(len(texts))] if texts and rng.random() < self.config.free else None
+
+    def say(self, fact: Fact, rng: np.random.Generator) -> Caption:
+        """A caption of this fact alone, free or by a template, in a language drawn."""
+        language = self.language(rng)
+        text = self.free_text(fact, language, rng)
+        return Caption(verbalize(fact, language, rng) if text is None else text, frozenset({fact}))
 
     def heard(self, facts: frozenset[Fact], rng: np.random.Generator) -> frozenset[Fact]:
         """A clip's facts of this step: language, speaker and voice are dropped with probability 1 - `attributes`."""
@@ -302,12 +327,7 @@ class Captioner:
         tasks = {t for t, _ in present}
         others = sorted({f for c in corpora for f in self.inventory.get(c, ()) if f[0] in tasks} - set(present))
         others = [others[i] for i in rng.permutation(len(others))[: self.config.bank] if known(others[i])]
-        out = [
-            Caption(verbalize(f, self.language(rng), rng), frozenset({f}))
-            for f in present
-            for _ in range(self.config.prompts)
-        ]
-        return out + [Caption(verbalize(f, self.language(rng), rng), frozenset({f})) for f in others]
+        return [self.say(f, rng) for f in [*(f for f in present for _ in range(self.config.prompts)), *others]]
 
 
 def judge(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,6 +17,7 @@ from torch import Tensor
 from clara.config import Registry, Spec, build
 from clara.errors import ClaraError, unknown
 from clara.text import hub
+from clara.text.normal import normal
 
 ASSETS = Path(__file__).parent.parent / "assets"
 
@@ -27,32 +29,60 @@ class Tokenizer:
     vocab_size: int
     pad_id: int
     files: list[Path]
+    warned = False
 
     def encode(self, text: str) -> list[int]:
         """Ids of one text with its special tokens, untruncated."""
         raise NotImplementedError
 
-    def __call__(self, texts: Sequence[str]) -> tuple[Tensor, Tensor]:
-        """Texts -> ids_BL (long), mask_BL (bool, True = token). A text beyond the context keeps its first tokens and
-        its last (the end token). ClaraError for no texts, an empty one, or something that is no text."""
+    def normal(self, text: str) -> str:
+        """The text that `encode` gets for `text`."""
+        return normal(text)
+
+    def token_ids(self, texts: Sequence[str]) -> list[list[int]]:
+        """Ids of each text, at most `context_length`; equal ids are one text to the model. A text beyond the context
+        keeps its first tokens and its last (the end token), and a warning says so once.
+
+        Raises:
+            ClaraError: no texts, one without a visible character, or something that is no text.
+        """
         if isinstance(texts, str):
             raise ClaraError(f"Got one string {texts[:40]!r}: expected a list of texts.")
         rows = []
         for text in texts:
-            if not isinstance(text, str) or not text.strip():
+            if not isinstance(text, str):
                 raise ClaraError(f"Got {text!r}: expected a text that is not empty.")
             if not _is_utf8(text):  # what Python makes of a command line's stray bytes
                 raise ClaraError(f"Got {text!r}: expected a text that can be written in UTF-8.")
-            ids = self.encode(text)
-            rows.append(ids if len(ids) <= self.context_length else ids[: self.context_length - 1] + ids[-1:])
+            if not (plain := self.normal(text)):
+                raise ClaraError(f"Got {text!r}: expected a text that is not empty; nothing of this one is visible.")
+            ids, longest = self.encode(plain), self.context_length
+            if len(ids) > longest:
+                self._warn_of_truncation(text)
+                ids = ids[: longest - 1] + ids[-1:]
+            rows.append(ids)
         if not rows:
             raise ClaraError("Got no texts: expected at least one.")
+        return rows
+
+    def __call__(self, texts: Sequence[str]) -> tuple[Tensor, Tensor]:
+        """Texts -> ids_BL (long), mask_BL (bool, True = token). ClaraError as of `token_ids`."""
+        rows = self.token_ids(texts)
         length = max(map(len, rows))
         ids_BL = torch.full((len(rows), length), self.pad_id, dtype=torch.long)
         for i, ids in enumerate(rows):
             ids_BL[i, : len(ids)] = torch.tensor(ids)
         mask_BL = torch.arange(length)[None] < torch.tensor([len(ids) for ids in rows])[:, None]
         return ids_BL, mask_BL
+
+    def _warn_of_truncation(self, text: str) -> None:
+        if not self.warned:
+            self.warned = True
+            warnings.warn(
+                f"The text that begins {text[:60]!r} is longer than this model's {self.context_length} tokens: the "
+                "rest of it, and of any other such text, is not read.",
+                stacklevel=4,
+            )
 
 
 def _is_utf8(text: str) -> bool:
@@ -96,12 +126,13 @@ class SentencePiece(Tokenizer):
 
 @dataclass(frozen=True)
 class HFTokenizerConfig:
-    """`name`: a hub id, or a folder beside the checkpoint written by `save_pretrained`. `suffix` ends every text
-    (Microsoft's CLAP of 2023: ' <|endoftext|>'); the characters of `blanks` are read as spaces (WavCaps' texts have no
-    punctuation)."""
+    """`name`: a hub id, or a folder beside the checkpoint written by `save_pretrained`. `prefix` begins
+    every text (multilingual e5: 'query: ') and `suffix` ends it (Microsoft's CLAP of 2023: ' <|endoftext|>'); the
+    characters of `blanks` are read as spaces (WavCaps' texts have no punctuation)."""
 
     name: str
     context_length: int = 64
+    prefix: str = ""
     suffix: str = ""
     blanks: str = ""
 
@@ -121,14 +152,14 @@ class HFTokenizer(Tokenizer):
             raise ClaraError(f"{what} cannot be loaded from {where}: {hub.said(e)}") from e
         if self.tokenizer.pad_token_id is None:
             self.tokenizer.pad_token = self.tokenizer.eos_token
-        self.context_length, self.suffix = config.context_length, config.suffix
+        self.context_length, self.prefix, self.suffix = config.context_length, config.prefix, config.suffix
         self.blanks = str.maketrans(config.blanks, " " * len(config.blanks))
         self.vocab_size, self.pad_id = len(self.tokenizer), self.tokenizer.pad_token_id
         self.files = [local] if local.is_dir() else []
 
     def encode(self, text: str) -> list[int]:
-        text = text[: 32 * self.context_length].translate(self.blanks) + self.suffix
-        return self.tokenizer(text)["input_ids"]
+        text = text[: 32 * self.context_length].translate(self.blanks)
+        return self.tokenizer(self.prefix + text + self.suffix)["input_ids"]
 
 
 FACTS = "facts.txt"
@@ -155,6 +186,10 @@ class FactsTokenizer(Tokenizer):
         self.facts = path.read_text(encoding="utf-8").splitlines()
         self.context_length, self.vocab_size, self.files = config.context_length, len(self.facts), [path]
         self.ids = {fact: i for i, fact in enumerate(self.facts)}
+
+    def normal(self, text: str) -> str:
+        """Facts are names, which are looked up as they are."""
+        return text.strip()
 
     def encode(self, text: str) -> list[int]:
         names = text.split(" + ")

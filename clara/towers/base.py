@@ -27,6 +27,15 @@ class AudioTower(nn.Module):
         """Which of the vectors that `pool=False` gives are of real frames: (B, N'), bool."""
         raise NotImplementedError
 
+    def states(self, x_BNF: Tensor, mask_BN: Tensor) -> tuple[Tensor, Tensor]:
+        """The part of `forward` that can be computed once and stored while only what follows it is trained: states_BNKW
+        of K layers and their mask (B, N'). ClaraError for a tower that has no such part."""
+        raise ClaraError(f"{type(self).__name__} cannot be trained from stored states: use an hf_audio tower that can.")
+
+    def from_states(self, states_BNKW: Tensor, mask_BN: Tensor, pool: bool = True) -> Tensor:
+        """The other part: `from_states(*states(x, mask), pool)` is `forward(x, mask, pool)`. ClaraError as `states`."""
+        raise ClaraError(f"{type(self).__name__} cannot be trained from stored states: use an hf_audio tower that can.")
+
     def resolved(self, spec: Spec) -> Spec:
         """`spec`, which built this tower, in the form that builds it again from nothing but itself: no foreign file or
         hub is read for what a checkpoint's own weights replace. A tower started from foreign weights overrides it."""

@@ -2,10 +2,13 @@
 
 `FAMILIES` says how each takes a padded batch; everything else is common. A clip alone and beside longer ones agree,
 also where the original does not see to it (the group norm over time of wav2vec 2.0 base and its kin).
+What follows the encoder (mix of layers, trainable blocks, pooling) is in `hf_pool`.
 """
 
 from __future__ import annotations
 
+import copy
+import dataclasses
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
@@ -15,10 +18,18 @@ from transformers import AutoConfig, AutoModel, PretrainedConfig, PreTrainedMode
 
 from clara.config import Spec
 from clara.errors import ClaraError, unknown
-from clara.layers import masked_mean
 from clara.text import hub
 from clara.towers.base import AUDIO_TOWERS, AudioTower, fit_window, mask_frames, strided_mask
+from clara.towers.hf_pool import StatePool, coarser
 from clara.towers.remap import Drop, Rename
+
+
+@dataclass(frozen=True)
+class Coarse:
+    """After encoder layer `after` (0: before the first) the frame rate is divided by `factor`, by a masked mean."""
+
+    after: int
+    factor: int
 
 
 @dataclass(frozen=True)
@@ -28,10 +39,31 @@ class HFAudioConfig:
 
     Front-ends: 'waveform' for wav2vec 2.0, HuBERT and WavLM. 'log_mel' for Whisper, which expects n_fft and win_length
     400, f_min 0, slaney scale and norm, normalize fixed, mean -40, std 40; and for AST, of as many bins as it says.
+
+    Of the encoder:
+        layers: keep only the first n transformer layers; the final layer norm, which belongs to the last one, goes too.
+        full_window: false runs Whisper on each clip at its own length, padding masked, instead of on its whole window.
+        coarse: Whisper's later layers at a lower frame rate.
+
+    Of what follows it (none of them for AST, which pools as it was trained to):
+        mix: the states after these layers (0: the input of the first), each through a layer norm of its own, in a
+            learned convex combination. The last must be the last layer kept.
+        stride: this many frames become one, their masked mean.
+        blocks: trainable pre-norm transformer blocks, after a linear map to `block_width` where that is given.
+        pooling: 'mean'; 'stats', mean and standard deviation; 'attentive_stats', the same weighted by attention. The
+            latter two double the width.
     """
 
     name: str | None = None
     config: dict[str, Any] | None = None
+    layers: int | None = None
+    full_window: bool = True
+    coarse: Coarse | None = None
+    mix: tuple[int, ...] | None = None
+    stride: int = 1
+    blocks: int = 0
+    block_width: int | None = None
+    pooling: str = "mean"
 
 
 class MaskedGroupNorm(nn.GroupNorm):
@@ -62,14 +94,17 @@ class WaveformFamily(nn.Module):
         "apply_spec_augment": False,
         "layerdrop": 0.0,
     }
+    LACKS = ("full_window", "coarse")
 
-    def __init__(self, model: PreTrainedModel) -> None:
+    def __init__(self, model: PreTrainedModel, config: HFAudioConfig) -> None:
         super().__init__()
         c = model.config
         for flag in ("add_adapter", "conv_pos_batch_norm"):
             if c.to_dict().get(flag):
                 raise ClaraError(f"{c.model_type} with {flag}=true mixes padding into real frames: not supported.")
-        self.model, self.width = model, c.hidden_size
+        self.model, self.width, self.mix = model, c.hidden_size, config.mix
+        if config.layers and c.do_stable_layer_norm:
+            model.encoder.layer_norm = nn.Identity()
         self.strides = list(zip(c.conv_kernel, c.conv_stride))
         self.receptive = 1
         for kernel, stride in reversed(self.strides):
@@ -83,7 +118,8 @@ class WaveformFamily(nn.Module):
             first.layer_norm = norm
             self.group_norm = [norm]  # in a list: it is a child of the model already
 
-    def forward(self, x_BN1: Tensor, mask_BN: Tensor) -> tuple[Tensor, Tensor | None]:
+    def forward(self, x_BN1: Tensor, mask_BN: Tensor) -> list[Tensor]:
+        """The states (B, N', W) of the layers of `mix`, or the final one."""
         wave_BN = mask_frames(x_BN1, mask_BN)[..., 0]
         wave_BN = nn.functional.pad(wave_BN, (0, max(0, self.receptive - wave_BN.shape[1])))
         len_B = self._samples(mask_BN)
@@ -91,7 +127,10 @@ class WaveformFamily(nn.Module):
             kernel, stride = self.strides[0]
             self.group_norm[0].lengths_B = (len_B - kernel) // stride + 1
         attend_BN = torch.arange(wave_BN.shape[1], device=len_B.device) < len_B[:, None]
-        return self.model(wave_BN, attention_mask=attend_BN.long()).last_hidden_state, None
+        out = self.model(wave_BN, attention_mask=attend_BN.long(), output_hidden_states=self.mix is not None)
+        if self.mix is None:
+            return [out.last_hidden_state]
+        return [out.hidden_states[i] for i in self.mix[:-1]] + [out.last_hidden_state]
 
     def frame_mask(self, mask_BN: Tensor) -> Tensor:
         frames, len_B = max(mask_BN.shape[1], self.receptive), self._samples(mask_BN)
@@ -105,24 +144,66 @@ class WaveformFamily(nn.Module):
 
 
 class WhisperFamily(nn.Module):
-    """Whisper's encoder: it cannot mask, and was trained on clips filled with silence to its window."""
+    """Whisper's encoder. It was trained on clips filled with silence to its window and knows no mask, so its layers are
+    run here: on the whole window as trained, or on the clip alone, padding masked in attention."""
 
     SETTINGS: ClassVar = {"encoder_layerdrop": 0.0}
+    LACKS = ()
 
-    def __init__(self, model: PreTrainedModel) -> None:
+    def __init__(self, model: PreTrainedModel, config: HFAudioConfig) -> None:
         super().__init__()
         self.model, self.width = model.get_encoder(), model.config.d_model
-        self.window = 2 * model.config.max_source_positions
+        self.window, self.full = 2 * model.config.max_source_positions, config.full_window
+        layers = len(self.model.layers)
+        self.mix, self.coarse = config.mix or (layers,), config.coarse
+        if config.layers:
+            self.model.layer_norm = nn.Identity()
+        if self.coarse and (not 0 <= self.coarse.after < layers or self.coarse.factor < 2):
+            raise ClaraError(
+                f"hf_audio tower: coarse after layer {self.coarse.after} by {self.coarse.factor}: expected a layer "
+                f"from 0 to {layers - 1} and a factor of at least 2."
+            )
 
-    def forward(self, x_BNF: Tensor, mask_BN: Tensor) -> tuple[Tensor, Tensor | None]:
-        # silence as WhisperFeatureExtractor gives it: 8 decades below the clip's peak, at least 1e-10, then (x + 4) / 4
-        peak = x_BNF.masked_fill(~mask_BN[..., None], -torch.inf).amax((1, 2), keepdim=True)
-        x_BNF, _ = fit_window(x_BNF, mask_BN, self.window, fill=(peak - 2.0).clamp_min(-1.5))
-        return self.model(x_BNF.transpose(1, 2)).last_hidden_state, None
+    def forward(self, x_BNF: Tensor, mask_BN: Tensor) -> list[Tensor]:
+        """The states (B, N', W) of the layers of `mix`, or the final one, all at the rate of the last."""
+        x_BNW, real_BN = self._frames(x_BNF, mask_BN)
+        inside_BN = torch.ones_like(real_BN) if self.full else real_BN
+        attend, states = self._attend(x_BNW, inside_BN), []
+        for i, layer in enumerate((None, *self.model.layers)):
+            x_BNW = layer(x_BNW, attend) if layer else x_BNW
+            if self.coarse and i == self.coarse.after:
+                states = [coarser(s, real_BN, self.coarse.factor)[0] for s in states]
+                x_BNW, inside_BN = coarser(x_BNW, inside_BN, self.coarse.factor)
+                attend = self._attend(x_BNW, inside_BN)
+            if i in self.mix:
+                states.append(x_BNW)
+        return [*states[:-1], self.model.layer_norm(states[-1])]
 
     def frame_mask(self, mask_BN: Tensor) -> Tensor:
-        short = max(0, self.window - mask_BN.shape[1])
-        return strided_mask(nn.functional.pad(mask_BN, (0, short))[:, : self.window], 2)
+        short = max(0, self.window - mask_BN.shape[1]) if self.full else 0
+        mask_BN = strided_mask(nn.functional.pad(mask_BN, (0, short))[:, : self.window], 2)
+        return strided_mask(mask_BN, self.coarse.factor) if self.coarse else mask_BN
+
+    def _frames(self, x_BNF: Tensor, mask_BN: Tensor) -> tuple[Tensor, Tensor]:
+        """The input of the first layer and which of its frames are of the clip."""
+        # silence as WhisperFeatureExtractor gives it: 8 decades below the clip's peak, at least 1e-10, then (x + 4) / 4
+        peak = x_BNF.masked_fill(~mask_BN[..., None], -torch.inf).amax((1, 2), keepdim=True)
+        # two frames of silence after the longest clip: a clip's end looks to the convolutions as it does beside others
+        length = self.window if self.full else min(self.window, x_BNF.shape[1])
+        window, frames = min(self.window, length + 2), (length + 1) // 2
+        x_BNF, mask_BN = fit_window(x_BNF, mask_BN, window, fill=(peak - 2.0).clamp_min(-1.5))
+        x_BWN = nn.functional.gelu(self.model.conv1(x_BNF.transpose(1, 2)))
+        x_BNW = nn.functional.gelu(self.model.conv2(x_BWN)).transpose(1, 2)[:, :frames]
+        x_BNW = x_BNW + self.model.embed_positions.weight[:frames]
+        x_BNW = nn.functional.dropout(x_BNW, self.model.dropout, self.training)
+        return x_BNW, strided_mask(mask_BN, 2)[:, :frames]
+
+    def _attend(self, x_BNW: Tensor, inside_BN: Tensor) -> Tensor | None:
+        """What is added to attention scores: (B, 1, 1, N). None in the whole window, all of which is attended to."""
+        if self.full:
+            return None
+        zero_BN = torch.zeros(inside_BN.shape, dtype=x_BNW.dtype, device=x_BNW.device)
+        return zero_BN.masked_fill(~inside_BN, torch.finfo(x_BNW.dtype).min)[:, None, None]
 
 
 class ASTFamily(nn.Module):
@@ -130,15 +211,17 @@ class ASTFamily(nn.Module):
     its class and distillation tokens."""
 
     SETTINGS: ClassVar = {}
+    LACKS = ("layers", "full_window", "coarse", "mix", "stride", "blocks", "block_width", "pooling")
 
-    def __init__(self, model: PreTrainedModel) -> None:
+    def __init__(self, model: PreTrainedModel, config: HFAudioConfig) -> None:
         super().__init__()
         c = model.config
         self.model, self.width, self.window = model, c.hidden_size, c.max_length
         self.rows = (c.num_mel_bins - c.patch_size) // c.frequency_stride + 1
         self.columns, self.stride = (c.max_length - c.patch_size) // c.time_stride + 1, c.time_stride
 
-    def forward(self, x_BNF: Tensor, mask_BN: Tensor) -> tuple[Tensor, Tensor | None]:
+    def forward(self, x_BNF: Tensor, mask_BN: Tensor) -> tuple[Tensor, Tensor]:
+        """(B, N', W) per column of patches, and (B, W)."""
         x_BNF, _ = fit_window(x_BNF, mask_BN, self.window)
         out = self.model(x_BNF)
         patches = out.last_hidden_state[:, 2:].unflatten(1, (self.rows, self.columns))
@@ -160,31 +243,74 @@ FAMILIES: dict[str, type[WaveformFamily] | type[WhisperFamily] | type[ASTFamily]
 
 @AUDIO_TOWERS.register("hf_audio", HFAudioConfig)
 class HFAudioTower(AudioTower):
-    """x_BNF (F = 1: samples) -> a_BW: mean of the real frames' final states, or the family's own pooling (AST)."""
+    """x_BNF (F = 1: samples) -> a_BW: the real frames' final states pooled, or the family's own pooling (AST)."""
 
     def __init__(self, config: HFAudioConfig) -> None:
         super().__init__()
-        hf_config = load_config(config.name, config.config, "hf_audio")
-        if hf_config.model_type not in FAMILIES:
-            raise unknown("audio encoder family", hf_config.model_type, FAMILIES)
-        family = FAMILIES[hf_config.model_type]
+        self.hf_config = load_config(config.name, config.config, "hf_audio")
+        if self.hf_config.model_type not in FAMILIES:
+            raise unknown("audio encoder family", self.hf_config.model_type, FAMILIES)
+        family = FAMILIES[self.hf_config.model_type]
         for key, value in family.SETTINGS.items():
-            setattr(hf_config, key, value)
-        self.encoder = family(load_weights(config.name, hf_config))
-        self.hf_config, self.width = hf_config, self.encoder.width
+            setattr(self.hf_config, key, value)
+        config = _checked(config, self.hf_config, family.LACKS)
+        kept = copy.deepcopy(self.hf_config)
+        kept.num_hidden_layers = config.layers or kept.num_hidden_layers
+        self.encoder, self.stride = family(load_weights(config.name, kept), config), config.stride
+        self.rest = None if family is ASTFamily else StatePool(self.encoder.width, config)
+        self.width = self.rest.width if self.rest else self.encoder.width
 
     def forward(self, x_BNF: Tensor, mask_BN: Tensor, pool: bool = True) -> Tensor:
-        """a_BW, or a_BNW per encoder frame with `pool=False`."""
-        frames_BNW, pooled_BW = self.encoder(x_BNF, mask_BN)
-        if not pool:
-            return frames_BNW
-        return masked_mean(frames_BNW, self.frame_mask(mask_BN)) if pooled_BW is None else pooled_BW
+        """a_BW, or a_BNW per frame with `pool=False`."""
+        if self.rest is None:
+            frames_BNW, pooled_BW = self.encoder(x_BNF, mask_BN)
+            return pooled_BW if pool else frames_BNW
+        return self.from_states(*self.states(x_BNF, mask_BN), pool=pool)
+
+    def states(self, x_BNF: Tensor, mask_BN: Tensor) -> tuple[Tensor, Tensor]:
+        """The encoder's part: the states of the K layers of `mix` (without it the final one), already at the rate that
+        `stride` leaves, (B, N', K, W), and their mask (B, N')."""
+        if self.rest is None:
+            return super().states(x_BNF, mask_BN)
+        real_BN = self.encoder.frame_mask(mask_BN)
+        states = [coarser(s, real_BN, self.stride)[0] for s in self.encoder(x_BNF, mask_BN)]
+        return torch.stack(states, 2), strided_mask(real_BN, self.stride)
+
+    def from_states(self, states_BNKW: Tensor, mask_BN: Tensor, pool: bool = True) -> Tensor:
+        """What follows the encoder: mix, blocks, pooling. As `forward` gives it."""
+        return super().from_states(states_BNKW, mask_BN) if self.rest is None else self.rest(states_BNKW, mask_BN, pool)
 
     def frame_mask(self, mask_BN: Tensor) -> Tensor:
-        return self.encoder.frame_mask(mask_BN)
+        return strided_mask(self.encoder.frame_mask(mask_BN), self.stride)
 
     def resolved(self, spec: Spec) -> Spec:
-        return Spec(spec.kind, {"config": inline(self.hf_config)})
+        rest = {k: v for k, v in spec.options.items() if k not in ("name", "config")}
+        return Spec(spec.kind, {"config": inline(self.hf_config), **rest})
+
+
+def _checked(config: HFAudioConfig, hf_config: PretrainedConfig, lacks: tuple[str, ...]) -> HFAudioConfig:
+    """`config` where its options fit the encoder and each other; `layers` None when all are kept. Else ClaraError."""
+    family, count = hf_config.model_type, hf_config.num_hidden_layers
+    defaults = {f.name: f.default for f in dataclasses.fields(config)}
+    if wrong := [name for name in lacks if getattr(config, name) != defaults[name]]:
+        raise ClaraError(f"hf_audio tower: {family} does not take {', '.join(wrong)}: leave them out.")
+    layers, mix = kept_layers(config.layers, hf_config, "hf_audio"), config.mix
+    if mix is not None and (not mix or list(mix) != sorted({*mix}) or mix[0] < 0 or mix[-1] != layers):
+        raise ClaraError(
+            f"hf_audio tower: mix={list(mix)}: expected layers from 0 to {layers} in rising order, the last of them "
+            f"{layers}, because layers above it would do nothing (set layers to keep fewer)."
+        )
+    return dataclasses.replace(config, layers=None if layers == count else layers)
+
+
+def kept_layers(layers: int | None, config: PretrainedConfig, tower: str) -> int:
+    """How many of the encoder's layers are kept: all without `layers`. ClaraError when it has not so many."""
+    count = config.num_hidden_layers
+    if layers is not None and not 1 <= layers <= count:
+        raise ClaraError(
+            f"{tower} tower: layers={layers}: this {config.model_type} has {count}; expected 1 to {count}."
+        )
+    return count if layers is None else layers
 
 
 def load_config(name: str | None, config: dict[str, Any] | None, tower: str) -> PretrainedConfig:

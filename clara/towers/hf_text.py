@@ -13,7 +13,7 @@ from clara.config import Spec
 from clara.errors import ClaraError, unknown
 from clara.layers import masked_mean
 from clara.towers.base import TEXT_TOWERS, TextTower
-from clara.towers.hf_audio import inline, load_config, load_weights
+from clara.towers.hf_audio import inline, kept_layers, load_config, load_weights
 from clara.towers.remap import Drop, Rename
 
 WITHOUT_POOLER = ("gpt2", "m2m_100", "mt5")  # their models know no `add_pooling_layer`
@@ -38,12 +38,13 @@ class HFTextConfig:
     """Exactly one of `name`, a hub id or local folder whose weights are the start, and `config`, the fields of a
     transformers config with its `model_type`, for random weights. `pooling`: 'mean' (e5), 'cls' (first token),
     'pooler' (first token through the model's own dense layer: LaBSE) or 'last' (GPT-2 as Microsoft's CLAP reads it:
-    of n ids other than 0, which is its padding and its '!', the n-th token). The tokenizer must be the model's own
-    ('hf')."""
+    of n ids other than 0, which is its padding and its '!', the n-th token). `layers` keeps only the first n;
+    where the family ends in a layer norm, that stays. The tokenizer must be the model's own ('hf')."""
 
     name: str | None = None
     config: dict[str, Any] | None = None
     pooling: str = "mean"
+    layers: int | None = None
 
 
 @TEXT_TOWERS.register("hf_text", HFTextConfig)
@@ -62,6 +63,7 @@ class HFTextTower(TextTower):
             raise ClaraError(f"{family} has no pooler: pooling 'mean', 'cls' or 'last'.")
         self.width = self.hf_config.hidden_size
         options = {} if family in WITHOUT_POOLER else {"add_pooling_layer": config.pooling == "pooler"}
+        self.hf_config.num_hidden_layers = kept_layers(config.layers, self.hf_config, "hf_text")
         model = load_weights(config.name, self.hf_config, **options)
         model = model.get_encoder() if self.hf_config.is_encoder_decoder else model
         self.encoder = nn.ModuleDict({"transformer": model})

@@ -121,7 +121,7 @@ def load(folder: Path, recipe: Any) -> tuple[int, dict[str, dict[str, Tensor]]]:
     """
     state = json.loads((folder / STATE).read_text(encoding="utf-8"))
     before, now = _with_defaults(state["recipe"], recipe), _plain(recipe)
-    if changed := [f"{k} was {old}, is {new}" for k, old, new in _differences(before, now) if k not in FREE]:
+    if changed := [f"{k} was {old}, is {new}" for k, old, new in differences(before, now) if k not in FREE]:
         shown = "; ".join(changed)
         raise ClaraError(f"{folder} is of another recipe ({shown}): choose another `out`, or set these back to resume.")
     check_digests(folder, state.get("sha256", {}), STATE)
@@ -165,7 +165,7 @@ def _with_defaults(stored: Any, config: Any) -> Any:
     return out
 
 
-def _differences(before: Any, now: Any, key: str = "") -> Iterator[tuple[str, str, str]]:
+def differences(before: Any, now: Any, key: str = "") -> Iterator[tuple[str, str, str]]:
     """(key, value before, value now) wherever two plain trees differ, as deep as both have keys."""
     if not (isinstance(before, Mapping) and isinstance(now, Mapping)):
         if before != now:
@@ -174,6 +174,6 @@ def _differences(before: Any, now: Any, key: str = "") -> Iterator[tuple[str, st
     for name in sorted(before.keys() | now.keys()):
         path = f"{key}.{name}" if key else name
         if name in before and name in now:
-            yield from _differences(before[name], now[name], path)
+            yield from differences(before[name], now[name], path)
         else:
             yield path, *(repr(tree[name]) if name in tree else "absent" for tree in (before, now))

@@ -17,7 +17,7 @@ from clara.errors import ClaraError, unknown
 from clara.text.captions import CaptionConfig, facts_of, known
 from clara.text.prompts import task_labels
 from clara.train.checkpoint import newest
-from clara.train.optim import OptimConfig
+from clara.train.optim import GroupConfig, OptimConfig
 from clara.train.trainer import TrainConfig, check, run
 from clara.zoo import factory
 
@@ -88,7 +88,7 @@ def recipe(clips: int, init: str, out: Path, window_seconds: float) -> TrainConf
         steps=steps,
         out=str(out),
         init=init,
-        optim=OptimConfig(lr=3e-4, warmup_steps=steps // 10, text_lr_scale=0.1),
+        optim=OptimConfig(lr=3e-4, warmup_steps=steps // 10, groups=(GroupConfig("text*", 0.1),)),
         ema=0.99,
     )
 

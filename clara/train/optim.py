@@ -6,6 +6,7 @@ import math
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
+from fnmatch import fnmatchcase
 
 import torch
 from torch import Tensor, nn
@@ -16,9 +17,18 @@ _POSITION = re.compile(r"(^|[._])(pos|positions?)([._]|$)")
 
 
 @dataclass(frozen=True)
+class GroupConfig:
+    """Parameters whose name fits the shell pattern `match` ('audio.encoder.*', 'text*' for the text tower and its
+    head) learn at `lr_scale` times the rate; 0 freezes them."""
+
+    match: str
+    lr_scale: float
+
+
+@dataclass(frozen=True)
 class OptimConfig:
-    """AdamW (Loshchilov & Hutter 2019), linear warm-up, then a cosine down to 1 % of `lr`. `text_lr_scale` multiplies
-    the rate of the text tower and its head; 0 freezes both. `grad_clip` bounds the norm; null = never."""
+    """AdamW (Loshchilov & Hutter 2019), linear warm-up, then a cosine down to 1 % of `lr`. Of `groups`, the first whose
+    pattern fits a parameter counts; the others learn at the rate itself. `grad_clip` bounds the norm; null = never."""
 
     lr: float = 1e-3
     weight_decay: float = 0.05
@@ -26,7 +36,7 @@ class OptimConfig:
     eps: float = 1e-6
     warmup_steps: int = 100
     grad_clip: float | None = 1.0
-    text_lr_scale: float = 1.0
+    groups: tuple[GroupConfig, ...] = ()
 
 
 def decays(name: str, parameter: Tensor) -> bool:
@@ -35,14 +45,26 @@ def decays(name: str, parameter: Tensor) -> bool:
 
 
 def build_optimizer(model: nn.Module, config: OptimConfig) -> torch.optim.AdamW:
-    """AdamW over the trainable parameters; each group carries `lr_scale`. `text_lr_scale` 0 freezes the text side."""
+    """AdamW over the trainable parameters; each group carries `lr_scale`. Those of scale 0 are frozen first. ClaraError
+    for a pattern that fits no parameter, and when nothing is left to train."""
+    names = [n for n, _ in model.named_parameters()]
+    for group in config.groups:
+        if not any(fnmatchcase(n, group.match) for n in names):
+            raise ClaraError(
+                f"optim.groups: {group.match!r} fits no parameter. Names begin with "
+                f"{', '.join(sorted({'.'.join(n.split('.')[:2]) for n in names}))}."
+            )
+        if not (math.isfinite(group.lr_scale) and group.lr_scale >= 0):
+            raise ClaraError(f"optim.groups: lr_scale={group.lr_scale} of {group.match!r}: expected 0 or more.")
     groups: dict[tuple[float, float], list[nn.Parameter]] = {}
     for name, p in model.named_parameters():
-        scale = config.text_lr_scale if name.startswith(("text.", "text_head.")) else 1.0
+        scale = next((g.lr_scale for g in config.groups if fnmatchcase(name, g.match)), 1.0)
         if scale == 0.0:
             p.requires_grad_(False)
         if p.requires_grad:
             groups.setdefault((scale, config.weight_decay if decays(name, p) else 0.0), []).append(p)
+    if not groups:
+        raise ClaraError("optim.groups freezes every parameter: there is nothing left to train.")
     return torch.optim.AdamW(
         [{"params": ps, "lr_scale": scale, "weight_decay": decay} for (scale, decay), ps in groups.items()],
         lr=config.lr,
@@ -50,6 +72,16 @@ def build_optimizer(model: nn.Module, config: OptimConfig) -> torch.optim.AdamW:
         eps=config.eps,
         fused=True,
     )
+
+
+def train_mode(model: nn.Module) -> None:
+    """Training mode, except for modules all of whose parameters are frozen: their dropout is off, and their batch norms
+    keep the statistics that they have."""
+    model.train()
+    for module in model.modules():
+        parameters = list(module.parameters())
+        if parameters and not any(p.requires_grad for p in parameters):
+            module.eval()
 
 
 def learning_rate(step: int, steps: int, config: OptimConfig) -> float:

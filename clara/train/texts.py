@@ -109,6 +109,8 @@ class Sayer:
                 return over(*(facts - set(sounds)), *sounds, language, rng), language
             return join(facts, language, rng), language
         fact = next(iter(facts))
+        if (text := self.captioner.free_text(fact, language, rng)) is not None:
+            return text, language
         if fact[0] in self.loose.tasks and rng.random() < self.loose.share:
             return self._loosely(fact, language, rng), language
         return verbalize(fact, language, rng), language

@@ -23,6 +23,7 @@ from clara.audio.augment import SpecAugment, SpecAugmentConfig
 from clara.config import ModelConfig, arch_config, build, load_yaml, override, to_dict
 from clara.data.facts import FactBatches
 from clara.data.loader import Batch, DataConfig, TrainBatches, make_loader
+from clara.data.states import StateBatches, StatesConfig, StateStore
 from clara.errors import ClaraError, unknown
 from clara.model import DualEncoder
 from clara.text.tokenizer import Tokenizer, build_tokenizer
@@ -32,12 +33,14 @@ from clara.train.distributed import World, processes
 from clara.train.grad_cache import cached_step, plain_step
 from clara.train.interrupt import Interrupt
 from clara.train.log import RunLog, running
+from clara.train.memo import TextMemo
 from clara.train.optim import (
     EMA,
     OptimConfig,
     build_optimizer,
     learning_rate,
     set_learning_rate,
+    train_mode,
 )
 from clara.zoo import catalog, factory
 
@@ -56,7 +59,8 @@ class LossConfig:
 @dataclass(frozen=True)
 class TrainConfig:
     """A recipe. `model`: an architecture's name or a whole model config; `init`: a checkpoint to start from, whose
-    config is used where `model` is null. `anchors`: train audio against one vector a fact instead of texts. `ema`:
+    config is used where `model` is null. `states`: train from stored states of the audio tower's encoder, which must
+    be frozen by `optim.groups`; null trains on waves. `anchors`: train audio against one vector a fact instead of texts. `ema`:
     decay or null. `grad_cache`: clips a chunk or null. `data.batch_size` is that of all processes together. `threads`:
     of PyTorch in this process; null = its own choice."""
 
@@ -66,6 +70,7 @@ class TrainConfig:
     model: str | dict[str, Any] | None = None
     init: str | None = None
     anchors: AnchorStage | None = None
+    states: StatesConfig | None = None
     loss: LossConfig = LossConfig()
     optim: OptimConfig = OptimConfig()
     precision: str = "bf16"
@@ -169,12 +174,15 @@ class Trainer:
         if world.size > 1 and world.device.type == "cuda":
             model = nn.SyncBatchNorm.convert_sync_batchnorm(model)
         layout = torch.channels_last if config.channels_last else torch.preserve_format
-        self.model = model.to(world.device, memory_format=layout).train()
+        self.model = model.to(world.device, memory_format=layout)
         if config.spec_augment:
             augment = SpecAugment(config.spec_augment)
             self.model.front_end.register_forward_hook(lambda module, args, out: augment(*out))
         self.optimizer = build_optimizer(self.model, config.optim)
+        train_mode(self.model)
         self.trainable = [p for p in self.model.parameters() if p.requires_grad]
+        frozen_text = not any(p.requires_grad for p in self.model.text.parameters())
+        self.memo = TextMemo(self.model.text) if frozen_text and not config.anchors else None
         self.ema = EMA(self.model, config.ema) if config.ema is not None else None
         self.recipe = to_dict(config)
         self.done = 0
@@ -191,14 +199,13 @@ class Trainer:
 
     def loop(self, log: RunLog, interrupt: Interrupt) -> bool:
         """Make the steps that are left, saving now and then and at the end; True when a signal ended it early."""
-        c, world, rate = self.config, self.world, self.model.front_end.sample_rate
+        c, world = self.config, self.world
         if self.done >= c.steps:
             self.save()
             return False
-        steps = range(self.done, c.steps)
-        kind, ranks = FactBatches if c.anchors else TrainBatches, (world.rank, world.size)
-        loader = make_loader(kind(c.data, self.tokenizer, rate, c.seed, ranks), steps=steps)
-        batches = iter(loader)
+        if c.states and not self.fill_states(interrupt):
+            return True
+        batches = iter(make_loader(self.batches(), steps=range(self.done, c.steps)))
         while self.done < c.steps:
             try:
                 batch = next(batches)
@@ -212,12 +219,45 @@ class Trainer:
                 self.save()
                 return True
             values = self.step(batch)
-            log.count(c.data.batch_size, float(batch.len_B.sum()) / rate * world.size)
+            log.count(c.data.batch_size, float(batch.len_B.sum()) / self.rate * world.size)
             if self.done % c.log_every == 0 or self.done == c.steps:
                 log.write(self.done, values)
             if self.done % c.save_every == 0 or self.done == c.steps:
                 self.save()
         return False
+
+    @property
+    def rate(self) -> float:
+        """Samples, or stored frames, a second: what a batch's lengths are counted in."""
+        front_end = self.model.front_end
+        if not self.config.states:
+            return front_end.sample_rate
+        second = torch.zeros(1, front_end.sample_rate, device=self.world.device)
+        length_1 = torch.tensor([front_end.sample_rate], device=self.world.device)
+        return float(self.model.audio.frame_mask(front_end(second, length_1)[1]).sum())
+
+    def batches(self) -> TrainBatches:
+        """The data set of the run: item k is this process's share of batch k."""
+        c, ranks = self.config, (self.world.rank, self.world.size)
+        arguments = (c.data, self.tokenizer, self.model.front_end.sample_rate, c.seed, ranks)
+        if c.states:
+            return StateBatches(*arguments, StateStore(c.states))
+        return FactBatches(*arguments) if c.anchors else TrainBatches(*arguments)
+
+    def fill_states(self, interrupt: Interrupt) -> bool:
+        """Compute the states that the store lacks; False when a signal ended it early."""
+        c = self.config
+        if any(p.requires_grad for p in self.model.audio.encoder.parameters()):
+            raise ClaraError(
+                "states: the audio encoder is not frozen. Add {match: audio.encoder.*, lr_scale: 0.0} to optim.groups, "
+                "or set states to null."
+            )
+        if self.world.main:
+            store = StateStore(c.states)
+            store.fill(self.model, c.data, c.precision == "bf16", lambda: bool(interrupt.number), print)
+        self.world.wait()
+        train_mode(self.model)
+        return not self.world.any(bool(interrupt.number))
 
     def step(self, batch: Batch) -> dict[str, float]:
         """One update; its loss, lr, scale and gradient norm. ClaraError, before any weight moved, when not finite."""
@@ -247,8 +287,10 @@ class Trainer:
         """Loss of the global batch; its gradient, the same in every process, is left in the parameters."""
         self.optimizer.zero_grad(set_to_none=True)
         to = self.world.device
-        inputs = [(batch.wave_BT.to(to), batch.len_B.to(to)), (batch.ids_UL.to(to), batch.mask_UL.to(to))]
-        encoders = [self._autocast(self.model.encode_audio), self._autocast(self.model.encode_text)]
+        inputs = [(batch.x.to(to), batch.len_B.to(to)), (batch.ids_UL.to(to), batch.mask_UL.to(to))]
+        audio = self._encode_states if self.config.states else self.model.encode_audio
+        text = self._encode_remembered if self.memo else self.model.encode_text
+        encoders = [self._autocast(audio), self._autocast(text)]
 
         def loss_of(audio_BD: Tensor, text_UD: Tensor) -> Tensor:
             return self.loss(*self.world.gather(audio_BD, text_UD), batch)
@@ -259,6 +301,13 @@ class Trainer:
             loss = plain_step(encoders, inputs, loss_of)
         self.world.average_gradients(self.trainable)
         return loss
+
+    def _encode_states(self, states_BNKW: Tensor, len_B: Tensor) -> Tensor:
+        mask_BN = torch.arange(states_BNKW.shape[1], device=len_B.device) < len_B[:, None]
+        return self.model.encode_states(states_BNKW, mask_BN)
+
+    def _encode_remembered(self, ids_UL: Tensor, mask_UL: Tensor) -> Tensor:
+        return nn.functional.normalize(self.model.text_head(self.memo(ids_UL, mask_UL)).float(), dim=-1)
 
     def _autocast(self, encode: Any) -> Any:
         """bf16 in the towers only: front-ends and normalisation keep float32 themselves, the loss lies outside."""

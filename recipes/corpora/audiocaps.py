@@ -4,6 +4,9 @@ Layout: `train.csv`, `val.csv`, `test.csv` as published (AudioCaps 2.0's in a fo
 YouTube id as ID, YID or ID_START, with any audio suffix, anywhere below the folder. `test957.csv` (file_name, caption_1
 … caption_5, the set of ACT and WavCaps) and `test883.csv` (columns of test.csv, the set of MTEB) are splits of those
 names.
+
+Translated captions are splits of their own, "valid-ja": `captions/ja/val.csv` as github.com/sarulab-speech/ml-audiocaps
+publishes them, or `val_ja.csv` beside val.csv.
 """
 
 from __future__ import annotations
@@ -30,13 +33,24 @@ COLUMNS = ("audiocap_id", "youtube_id", "start_time", "caption")
 WIDE = tuple(f"caption_{i}" for i in range(1, 6))
 
 
+def tables_of(folder: Path) -> dict[str, Path]:
+    """Split -> its table: the English ones, then those of other languages, "valid-ja"."""
+    found = {split: folder / f"{name}.csv" for name, split in SPLITS.items()}
+    for name, split in SPLITS.items():
+        for path in sorted(folder.glob(f"{name}_*.csv")):
+            found[f"{split}-{path.stem.removeprefix(f'{name}_')}"] = path
+        for path in sorted(folder.glob(f"captions/*/{name}.csv")):
+            found[f"{split}-{path.parent.name}"] = path
+    return {split: path for split, path in found.items() if path.is_file()}
+
+
 def rows(folder: Path) -> Iterator[Row]:
-    """One row a clip, with all its captions; clips that are gone have the path where one would lie."""
+    """One row per clip and language, with all its captions; clips that are gone have the path where one would lie."""
     clips = clip_paths(folder)
-    tables = {s: folder / f"{s}.csv" for s in SPLITS if (folder / f"{s}.csv").is_file()}
+    tables = tables_of(folder)
     if not tables and not (folder / "test957.csv").is_file():
         raise ClaraError(f"{folder}: none of train.csv, val.csv, test.csv, test957.csv of AudioCaps.")
-    for name, table in tables.items():
+    for split, table in tables.items():
         captions: dict[tuple[str, str], list[dict[str, str]]] = {}
         for r in read_table(table, COLUMNS):
             captions.setdefault((r["youtube_id"], r["start_time"]), []).append(r)
@@ -44,7 +58,7 @@ def rows(folder: Path) -> Iterator[Row]:
             yield Row(
                 pick(clips, folder, video, f"Y{video}", f"{video}_{start}"),
                 INFO.name,
-                SPLITS[name],
+                split,
                 text=tuple(r["caption"] for r in records),
                 task="caption",
                 original={"youtube_id": video, "start_time": start, "ids": [r["audiocap_id"] for r in records]},

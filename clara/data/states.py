@@ -1,0 +1,231 @@
+"""Stored states: the frozen part of an audio tower is run once over every clip, and training goes on from there.
+
+Each clip is stored as several takes: take 0 is the clip as it is, the others are mixed and augmented as the recipe's
+`data` says. A take is drawn from (seed, take, clip), so a store that was interrupted, or that lacks new clips, is filled up
+and holds what an uninterrupted run would hold.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+import json
+import os
+import zlib
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from clara.audio.features import pad_waves
+from clara.config import to_dict
+from clara.data.loader import ClipPlan, DataConfig, Entry, Plan, TrainBatches, plan_clip, render, scan
+from clara.errors import ClaraError
+from clara.model import DualEncoder
+from clara.text.tokenizer import Tokenizer
+
+PART = 256  # clips a file
+SECONDS = 120.0  # of audio that is encoded at once
+MARK = "states.json"
+
+
+@dataclass(frozen=True)
+class StatesConfig:
+    """Train from stored states of the audio tower's frozen part.
+
+    folder: where they are kept; runs that leave out other corpora share them.
+    takes: takes per clip, the first without mixing and augmentation.
+    seed: draws the takes; not that of the run, so that runs of several seeds share one store.
+    """
+
+    folder: str
+    takes: int = 4
+    seed: int = 0
+
+
+@dataclass(frozen=True)
+class Take:
+    """Where one take of a clip lies: `frames` frames from `start` of a file, and the partner mixed in, if any."""
+
+    file: str
+    start: int
+    frames: int
+    partner: str | None
+    compose: bool
+    named: bool
+
+
+def name_of(entry: Entry) -> str:
+    """A clip's name in the store: its shard and key."""
+    return f"{Path(entry.tar).name}::{entry.key}"
+
+
+def signature(model: DualEncoder, config: DataConfig, states: StatesConfig) -> dict[str, object]:
+    """What decides the stored numbers: front-end, frozen weights, augmentation."""
+    digest = hashlib.sha256()
+    for name, tensor in sorted({**model.front_end.state_dict(), **model.audio.encoder.state_dict()}.items()):
+        digest.update(name.encode() + tensor.detach().cpu().contiguous().numpy().tobytes())
+    options = {k: v for k, v in model.config.audio.options.items() if k in ("mix", "stride", "coarse", "full_window")}
+    kept = {k: to_dict(config)[k] for k in ("crop_seconds", "augment", "mix")}
+    return json.loads(json.dumps({"weights": digest.hexdigest(), "tower": options, "seed": states.seed, **kept}))
+
+
+class StateStore:
+    """The takes of a folder; `fill` computes what is missing."""
+
+    def __init__(self, config: StatesConfig) -> None:
+        self.config, self.folder = config, Path(config.folder)
+        self.takes: dict[tuple[str, int], Take] = {}
+        for path in sorted(self.folder.glob("take-*/*.json")):
+            self._read(path)
+        self._open: dict[str, np.ndarray] = {}
+
+    def _read(self, path: Path) -> None:
+        number, start = int(path.parent.name.removeprefix("take-")), 0
+        for clip in json.loads(path.read_text(encoding="utf-8")):
+            file = str(path.with_suffix(".npy").relative_to(self.folder))
+            place = Take(file, start, clip["frames"], clip["partner"], clip["compose"], clip["named"])
+            self.takes[clip["name"], number] = place
+            start += clip["frames"]
+
+    def states(self, take: Take) -> np.ndarray:
+        """The states of one take: (N, K, W), float16."""
+        if take.file not in self._open:
+            self._open[take.file] = np.load(self.folder / take.file, mmap_mode="r")
+        return self._open[take.file][take.start : take.start + take.frames]
+
+    def fill(self, model: DualEncoder, data: DataConfig, bf16: bool, stop: Callable[[], bool], say: Callable[[str], None]) -> None:
+        """Compute the missing takes of all clips that `data` wants, left-out corpora included. Stops between two files when
+        `stop()`. ClaraError when the folder holds states of other weights or settings, or a clip cannot be read."""
+        self._mark(signature(model, data, self.config))
+        data = dataclasses.replace(data, exclude_corpora=(), sampling=type(data.sampling)())
+        entries = scan(data)
+        plan, rate = Plan(entries, data, self.config.seed), model.front_end.sample_rate
+        model.eval()
+        for number in range(self.config.takes):
+            plain = dataclasses.replace(data, augment=None)
+            missing = [e for e in entries if (name_of(e), number) not in self.takes]
+            missing.sort(key=lambda e: float(e.meta.get("seconds") or 0.0))
+            for part in (missing[i : i + PART] for i in range(0, len(missing), PART)):
+                if stop():
+                    return
+                rngs = [self._rng(number, e) for e in part]
+                plans = [plan_clip(e, plan, data.mix, rng) if number else ClipPlan(e) for e, rng in zip(part, rngs)]
+                config = data if number else plain
+                waves = [render(p, rate, config, rng) for p, rng in zip(plans, rngs)]
+                self._write(number, plans, [s for w in _batches(waves, rate) for s in encode(model, w, bf16)])
+                say(f"states: take {number + 1} of {self.config.takes}, {len(part)} clips more of {len(missing)} missing")
+
+    def _rng(self, take: int, entry: Entry) -> np.random.Generator:
+        return np.random.default_rng([self.config.seed, take, zlib.crc32(name_of(entry).encode())])
+
+    def _mark(self, made_by: dict[str, object]) -> None:
+        path = self.folder / MARK
+        if path.is_file():
+            found = json.loads(path.read_text(encoding="utf-8"))
+            other = [k for k in {*found, *made_by} if found.get(k) != made_by.get(k)]
+            if other:
+                raise ClaraError(
+                    f"{self.folder} holds states made with another {', '.join(sorted(other))}: choose another "
+                    "states.folder, or delete this one."
+                )
+        self.folder.mkdir(parents=True, exist_ok=True)
+        path.write_text(json.dumps(made_by, indent=1), encoding="utf-8")
+
+    def _write(self, number: int, plans: Sequence[ClipPlan], states: Sequence[np.ndarray]) -> None:
+        """One file of states and, once that is whole, its index."""
+        folder = self.folder / f"take-{number}"
+        folder.mkdir(exist_ok=True)
+        path = folder / f"{len(list(folder.glob('*.json'))):05d}.npy"
+        part = path.with_suffix(".part")
+        with part.open("wb") as file:
+            np.save(file, np.concatenate(states))
+        os.replace(part, path)
+        rows = [
+            {
+                "name": name_of(p.entry),
+                "frames": len(s),
+                "partner": None if p.partner is None else name_of(p.partner),
+                "compose": p.compose,
+                "named": p.named,
+            }
+            for p, s in zip(plans, states)
+        ]
+        index = path.with_suffix(".json")
+        index.with_suffix(".tmp").write_text(json.dumps(rows), encoding="utf-8")
+        os.replace(index.with_suffix(".tmp"), index)
+        self._read(index)
+
+
+def _batches(waves: Sequence[np.ndarray], rate: int) -> Iterator[Sequence[np.ndarray]]:
+    """Consecutive waves, as many as SECONDS allow when padded to the longest."""
+    start = 0
+    for stop in range(1, len(waves) + 1):
+        longest = max(len(w) for w in waves[start : stop + 1])
+        if stop == len(waves) or longest * (stop + 1 - start) > SECONDS * rate:
+            yield waves[start:stop]
+            start = stop
+
+
+@torch.inference_mode()
+def encode(model: DualEncoder, waves: Sequence[np.ndarray], bf16: bool) -> list[np.ndarray]:
+    """The frozen part's states of each wave: (N, K, W), float16. ClaraError when one is not finite."""
+    device = next(model.parameters()).device
+    wave_BT, len_B = pad_waves([torch.from_numpy(w) for w in waves])
+    with torch.autocast(device.type, torch.bfloat16, enabled=bf16):
+        states_BNKW, mask_BN = model.audio.states(*model.front_end(wave_BT.to(device), len_B.to(device)))
+    out = [s[: int(m.sum())].half().cpu().numpy() for s, m in zip(states_BNKW, mask_BN)]
+    if not all(np.isfinite(s).all() for s in out):
+        raise ClaraError("States that are not finite in float16: the tower's weights or a clip's samples are out of range.")
+    return out
+
+
+class StateBatches(TrainBatches):
+    """As `TrainBatches`, with stored states for waves: each draw of a clip is one of its takes, mixed as it was stored."""
+
+    def __init__(
+        self,
+        config: DataConfig,
+        tokenizer: Tokenizer,
+        sample_rate: int,
+        seed: int,
+        ranks: tuple[int, int],
+        store: StateStore,
+    ) -> None:
+        super().__init__(config, tokenizer, sample_rate, seed, ranks)
+        self.store, self.by_name = store, {name_of(e): e for e in self.entries}
+        numbers = range(store.config.takes)
+        # a take whose partner this run leaves out would let it hear a clip that it must not
+        self.usable = [[n for n in numbers if self._may_use(name_of(e), n)] for e in self.entries]
+        if lacking := [e.key for e, takes in zip(self.entries, self.usable) if not takes]:
+            raise ClaraError(
+                f"{store.folder} lacks the states of {len(lacking)} clips, {lacking[0]!r} among them: train once "
+                "without interruption, so that it is filled."
+            )
+
+    def _may_use(self, name: str, number: int) -> bool:
+        take = self.store.takes.get((name, number))
+        return take is not None and (take.partner is None or take.partner in self.by_name)
+
+    def _plan(self, index: int, rng: np.random.Generator) -> ClipPlan:
+        numbers, entry = self.usable[index], self.entries[index]
+        number = numbers[rng.integers(len(numbers))]
+        take = self.store.takes[name_of(entry), number]
+        partner = None if take.partner is None else self.by_name[take.partner]
+        return StoredPlan(entry, partner, take.compose, take.named, take=take)
+
+    def _audio(self, plans: Sequence[ClipPlan], step: int, places: Sequence[int]) -> tuple[Tensor, Tensor]:
+        """States (B, N, K, W), float16, and their lengths in frames."""
+        states = [torch.from_numpy(np.array(self.store.states(p.take))) for p in plans]
+        x_BNKW = torch.nn.utils.rnn.pad_sequence(states, batch_first=True)
+        return x_BNKW, torch.tensor([len(s) for s in states])
+
+
+@dataclass(frozen=True)
+class StoredPlan(ClipPlan):
+    """A clip as one of its takes."""
+
+    take: Take | None = None

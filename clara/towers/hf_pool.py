@@ -1,0 +1,91 @@
+"""What follows a pretrained audio encoder: a mix of its layers, trainable blocks, pooling."""
+
+from __future__ import annotations
+
+from typing import Protocol
+
+import torch
+from torch import Tensor, nn
+
+from clara.errors import ClaraError, unknown
+from clara.layers import AttentiveStats, masked_mean, masked_stats
+from clara.towers.base import mask_frames, strided_mask
+
+POOLINGS = ("mean", "stats", "attentive_stats")
+HEAD_WIDTH = 64
+
+
+class PoolConfig(Protocol):
+    """The fields of `HFAudioConfig` that are read here."""
+
+    mix: tuple[int, ...] | None
+    stride: int
+    blocks: int
+    block_width: int | None
+    pooling: str
+
+
+def coarser(x_BNW: Tensor, mask_BN: Tensor, factor: int) -> tuple[Tensor, Tensor]:
+    """The masked mean of every `factor` frames, and its mask: N becomes ceil(N / factor)."""
+    if factor == 1:
+        return x_BNW, mask_BN
+    short = -x_BNW.shape[1] % factor
+    x_BNW = nn.functional.pad(mask_frames(x_BNW, mask_BN), (0, 0, 0, short)).unflatten(1, (-1, factor))
+    count_BN = nn.functional.pad(mask_BN, (0, short)).unflatten(1, (-1, factor)).sum(2).clamp_min(1)
+    return x_BNW.sum(2) / count_BN[..., None].to(x_BNW.dtype), strided_mask(mask_BN, factor)
+
+
+class StatePool(nn.Module):
+    """states_BNKW of K layers and mask_BN -> a_BW: a layer norm per layer, their learned convex combination, a linear
+    map, pre-norm transformer blocks, pooling; each where the config asks for it."""
+
+    def __init__(self, width: int, config: PoolConfig) -> None:
+        super().__init__()
+        if config.pooling not in POOLINGS:
+            raise unknown("pooling of the hf_audio tower", config.pooling, POOLINGS)
+        if config.stride < 1 or config.blocks < 0:
+            raise ClaraError(
+                f"hf_audio tower: stride={config.stride}, blocks={config.blocks}: expected at least 1 and 0."
+            )
+        count = len(config.mix or ())
+        self.norms = nn.ModuleList(nn.LayerNorm(width) for _ in range(count))
+        self.weights = nn.Parameter(torch.zeros(count)) if count > 1 else None
+        self.project = None
+        if config.block_width is not None:
+            self.project, width = nn.Linear(width, config.block_width), config.block_width
+        heads = max(1, width // HEAD_WIDTH)
+        if config.blocks and width % heads:
+            raise ClaraError(f"hf_audio tower: blocks of width {width}: expected a multiple of {HEAD_WIDTH}.")
+        self.blocks = nn.ModuleList(
+            nn.TransformerEncoderLayer(
+                width, heads, 4 * width, dropout=0.0, activation="gelu", batch_first=True, norm_first=True
+            )
+            for _ in range(config.blocks)
+        )
+        self.norm = nn.LayerNorm(width) if config.blocks else None
+        self.pooling = config.pooling
+        self.attention = AttentiveStats(width) if config.pooling == "attentive_stats" else None
+        self.width = width if config.pooling == "mean" else 2 * width
+
+    def forward(self, states_BNKW: Tensor, mask_BN: Tensor, pool: bool = True) -> Tensor:
+        """a_BW, or with `pool=False` a_BNW, before pooling."""
+        x_BNW = self._mixed(states_BNKW)
+        if self.project is not None:
+            x_BNW = self.project(x_BNW)
+        for block in self.blocks:
+            x_BNW = block(x_BNW, src_key_padding_mask=~mask_BN)
+        if self.norm is not None:
+            x_BNW = self.norm(x_BNW)
+        if not pool:
+            return x_BNW
+        if self.attention is not None:
+            return self.attention(x_BNW, mask_BN).to(x_BNW.dtype)
+        return masked_stats(x_BNW, mask_BN) if self.pooling == "stats" else masked_mean(x_BNW, mask_BN)
+
+    def _mixed(self, states_BNKW: Tensor) -> Tensor:
+        if states_BNKW.shape[2] != max(1, len(self.norms)):
+            raise ClaraError(f"States of {states_BNKW.shape[2]} layers, the tower mixes {max(1, len(self.norms))}.")
+        normed = [norm(states_BNKW[:, :, k]) for k, norm in enumerate(self.norms)]
+        if self.weights is None:
+            return normed[0] if normed else states_BNKW[:, :, 0]
+        return sum(w * x_BNW for w, x_BNW in zip(self.weights.softmax(0), normed))
