@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
+import signal
 import subprocess
 import sys
 import threading
+import time
 from pathlib import Path
 
 import numpy as np
@@ -15,13 +18,14 @@ import soundfile as sf
 import torch
 from safetensors.torch import load_file, save_file
 from tiny import CARD, save_tiny, tiny_zoo
-from tones import tone
+from tones import tone, write_tones
 from typer.testing import CliRunner
 
 from clara import saving
 from clara.apps.classifier import Classifier
 from clara.apps.search import Index
 from clara.cli import app
+from clara.data.parallel import sole_writer
 from clara.errors import ClaraError
 from clara.eval.embeddings import EmbeddingCache, Supply, embed_clips
 from clara.train import checkpoint
@@ -97,10 +101,11 @@ def test_2_indexes_and_caches_from_the_disk(tmp_path: Path) -> None:
         embed_clips(lambda s, batch_size: torch.full((len(s), 2), float("nan")), [name], Supply(), "x")
 
 
+TESTS, PACKAGE = Path(__file__).parent, Path(saving.__file__).parents[1]
 KILLED = """
 import os, sys
 from pathlib import Path
-sys.path.insert(0, {tests!r})
+sys.path[:0] = {paths!r}
 {imports}
 calls = 0
 replace = os.replace
@@ -118,7 +123,7 @@ print(calls)
 
 def killed_at(at: int, imports: str, work: str) -> int | None:
     """Do `work` in a process that ends at the `at`-th renaming of a file; how many there were if it was not reached."""
-    code = KILLED.format(tests=str(Path(__file__).parent), imports=imports, at=at, work=work)
+    code = KILLED.format(paths=[str(PACKAGE), str(TESTS)], imports=imports, at=at, work=work)
     found = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=120)
     assert found.returncode in (0, 9), found.stderr
     return None if found.returncode else int(found.stdout.split()[-1])
@@ -235,3 +240,95 @@ def test_15_files_have_the_mode_of_any_new_file(tmp_path: Path) -> None:
     checkpoint.save(tmp_path, 1, {"model": {"w": torch.ones(3)}}, {}, keep=1)
     made = [p for p in tmp_path.rglob("*") if p.is_file()]
     assert len(made) > 6 and {p.name for p in made if p.stat().st_mode != mode} == set()
+
+
+@pytest.mark.parametrize("verb", ["train", "finetune", "align", "embed"])
+def test_19_a_second_process_with_the_same_out_is_refused(verb: str, tmp_path: Path) -> None:
+    out, model = tmp_path / "out", f"dir:{save_tiny(tmp_path / 'tiny')}"
+    shard = write_tones(tmp_path / "tones-0.tar")
+    out.mkdir()
+    if verb == "embed":
+        sf.write(tmp_path / "a.wav", tone(300), 16000)
+        out = tmp_path / "x.npz"
+        call = ["embed", str(tmp_path / "a.wav"), "-o", str(out), "-m", model]
+    elif verb == "finetune":
+        for i in range(2):
+            sf.write(tmp_path / f"{i}.wav", tone(300), 16000)
+        (tmp_path / "t.csv").write_text("audio,text\n0.wav,a\n1.wav,b\n")
+        call = ["finetune", str(tmp_path / "t.csv"), "-o", str(out), "-m", model, "--set", "steps=1"]
+    else:
+        recipe = {"model": "test-conv", "steps": 1, "out": str(out)}
+        recipe |= {"data": {"shards": [shard], "batch_size": 4}, "init": None} if verb == "train" else {"pairs": 2}
+        (tmp_path / "r.yaml").write_text(json.dumps(recipe))
+        call = [verb, str(tmp_path / "r.yaml")]
+    with sole_writer(out):
+        found = CliRunner().invoke(app, call)
+    assert found.exit_code == 2 and f"{out}: another process is writing there" in " ".join(found.stderr.split())
+    assert not any(out.glob("*")) if out.is_dir() else not out.exists()
+
+
+CHILDREN = """
+import sys, time
+sys.path[:0] = {paths!r}
+if __name__ == "__main__":
+    {work}
+"""
+TRAIN = """from tones import tone_config
+    import dataclasses
+    from clara.train.trainer import run
+    config = tone_config({shard!r}, {out!r}, steps=100000, save_every=100000)
+    run(dataclasses.replace(config, data=dataclasses.replace(config.data, workers=2)))"""
+JOBS = """from clara.data.parallel import run_jobs
+    list(run_jobs(time.sleep, iter([0.1] * 4 + [60] * 8), 2))"""
+
+
+def children_of(process: int) -> set[int]:
+    """Processes below this one, from what Linux says of each."""
+    below, found = {}, set()
+    for stat in Path("/proc").glob("[0-9]*/stat"):
+        try:
+            fields = stat.read_text().rpartition(")")[2].split()
+        except OSError:
+            continue
+        below.setdefault(int(fields[1]), set()).add(int(stat.parent.name))
+    todo = [process]
+    while todo:
+        new = below.get(todo.pop(), set())
+        found |= new
+        todo += new
+    return found
+
+
+def running(process: int) -> bool:
+    try:
+        return Path(f"/proc/{process}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
+    except OSError:
+        return False
+
+
+@pytest.mark.skipif(not Path("/proc/self/stat").is_file(), reason="only Linux tells of other processes so")
+@pytest.mark.parametrize("work", [TRAIN, JOBS], ids=["train", "jobs"])
+def test_19_children_of_a_killed_process_end_with_it(work: str, tmp_path: Path) -> None:
+    shard = write_tones(tmp_path / "tones-0.tar")
+    script = tmp_path / "script.py"
+    script.write_text(
+        CHILDREN.format(paths=[str(PACKAGE), str(TESTS)], work=work.format(shard=shard, out=str(tmp_path / "out")))
+    )
+    process = subprocess.Popen([sys.executable, str(script)], stderr=subprocess.DEVNULL)
+    try:
+        deadline = time.monotonic() + 120
+        while len(children := children_of(process.pid)) < (4 if work is TRAIN else 3):
+            assert process.poll() is None and time.monotonic() < deadline
+            time.sleep(0.1)
+        time.sleep(3.0 if work is TRAIN else 1.0)  # until the workers wait for a queue
+        children |= children_of(process.pid)
+    finally:
+        process.kill()
+        process.wait()
+    deadline = time.monotonic() + 15
+    while any(map(running, children)) and time.monotonic() < deadline:
+        time.sleep(0.1)
+    left = [c for c in children if running(c)]
+    for child in left:
+        os.kill(child, signal.SIGKILL)
+    assert left == []

@@ -12,8 +12,17 @@ from pathlib import Path
 
 from tqdm import tqdm
 
+from clara.data.parallel import sole_writer
 from clara.saving import whole_file
 from clara.train.interrupt import Interrupt
+
+
+@contextmanager
+def sole_run(out: Path) -> Iterator[None]:
+    """Be the only run in the folder `out`, which is made. ClaraError: another run is there."""
+    out.mkdir(parents=True, exist_ok=True)
+    with sole_writer(out):
+        yield
 
 
 class RunLog:

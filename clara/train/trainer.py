@@ -9,6 +9,7 @@ import copy
 import math
 import random
 from collections.abc import Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -32,7 +33,7 @@ from clara.train.anchors import AnchorStage, anchor_model
 from clara.train.distributed import World, processes
 from clara.train.grad_cache import cached_step, plain_step
 from clara.train.interrupt import Interrupt
-from clara.train.log import RunLog, running
+from clara.train.log import RunLog, running, sole_run
 from clara.train.memo import TextMemo
 from clara.train.optim import (
     EMA,
@@ -103,12 +104,13 @@ def train(recipe: str | Path, overrides: Sequence[str] = ()) -> Path:
     return run(build(TrainConfig, override(load_yaml(recipe), overrides), where=Path(recipe).name), Path(recipe).parent)
 
 
-def run(config: TrainConfig, folder: Path = Path(".")) -> Path:
-    """`train` for a config in memory; tokenizer files of an inline model are looked up in `folder`."""
+def run(config: TrainConfig, folder: Path = Path("."), held: bool = False) -> Path:
+    """`train` for a config in memory; tokenizer files of an inline model are looked up in `folder`. `held`: the caller
+    writes to `out` alone already. ClaraError where another run does."""
     check(config)
     if config.threads:
         torch.set_num_threads(config.threads)
-    with processes(config.device) as world:
+    with processes(config.device) as world, nullcontext() if held or not world.main else sole_run(Path(config.out)):
         torch.manual_seed(config.seed)
         model, tokenizer = build_model(config, folder)
         return Trainer(config, world, model, tokenizer).run()
