@@ -19,6 +19,7 @@ from clara.eval.drawing import colours, confusion_svg, map_svg
 from clara.eval.outcomes import pack_classes, pack_counts
 from clara.eval.page import write_report
 from clara.eval.zero_shot import figures_of
+from clara.saving import sha256_of
 
 LABELS = ["anger", "joy", "<sad>"]
 
@@ -60,8 +61,12 @@ def two(tmp_path: Path) -> list[Path]:
     paths = [tmp_path / "all.one.json", tmp_path / "all.two.json"]
     for path, model, right in zip(paths, ("model-one", "model-two"), (0.5, 0.9)):
         result_file(path, model, right)
-    rng = np.random.default_rng(0)
-    np.savez(tmp_path / "all.one.emodb.npz", vectors=rng.random((40, 8)), labels=np.array(LABELS * 13 + ["joy"]))
+    rng, kept = np.random.default_rng(0), tmp_path / "all.one.emodb.npz"
+    np.savez(kept, vectors=rng.random((40, 8)), labels=np.array(LABELS * 13 + ["joy"]))
+    data = json.loads(paths[0].read_text())
+    (emodb,) = (r for r in data["results"] if r["name"] == "emodb")
+    emodb["embeddings"] = {"file": kept.name, "sha256": sha256_of(kept)}
+    paths[0].write_text(json.dumps(data))
     return paths
 
 

@@ -23,7 +23,7 @@ def contents(folder: Path) -> dict[str, bytes]:
 def test_a_full_disk_is_one_error_and_the_older_checkpoint_stays(
     tmp_path: Path, error: Exception, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def full(tensors: object, path: Path) -> None:
+    def full(tensors: object, path: Path, **options: object) -> None:
         Path(path).write_bytes(b"half")
         raise error
 

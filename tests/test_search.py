@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 import soundfile as sf
 import torch
-from safetensors.torch import save_file
+from safetensors.torch import load_file, save_file
 from tiny import tiny_zoo
 from torch.nn.functional import normalize
 
@@ -61,12 +61,12 @@ def test_any_path_is_kept(tmp_path: Path) -> None:
 
 def test_saved_and_loaded(zoo: Embedder, folder: Path, tmp_path: Path) -> None:
     index = Index.build(zoo, [folder / "100.wav", folder / "200.wav"])
-    for name in ("sub/my.index", "sub/my.index.safetensors", "sub/my.index.json"):
+    for name in ("sub/my.index", "sub/my.index.safetensors"):
         index.save(tmp_path / name)
         again = Index.load(tmp_path / name)
         assert torch.equal(again.audio_ND, index.audio_ND)
         assert (again.paths, again.model, again.sha256) == (index.paths, index.model, index.sha256)
-    assert {p.name for p in (tmp_path / "sub").iterdir()} == {"my.index.safetensors", "my.index.json"}
+    assert {p.name for p in (tmp_path / "sub").iterdir()} == {"my.index.safetensors"}
 
 
 def test_adding_is_building_with_both(zoo: Embedder, folder: Path) -> None:
@@ -130,16 +130,19 @@ def test_what_does_not_fit_is_refused(zoo: Embedder, folder: Path, tmp_path: Pat
         Index(index.audio_ND, index.paths, "other", "0" * 64).query(zoo, text="a")
     with pytest.raises(ClaraError, match="No index at"):
         Index.load(tmp_path / "none")
-    index.save(tmp_path / "i")
-    meta = json.loads((tmp_path / "i.json").read_text())
-    (tmp_path / "i.json").write_text(json.dumps({**meta, "paths": meta["paths"][:-1]}))
-    with pytest.raises(ClaraError, match="4 paths and 5 embeddings"):
-        Index.load(tmp_path / "i")
-    for damaged in (torch.zeros(5), torch.zeros(5, 16).half()):
-        save_file({"audio": damaged}, tmp_path / "i.safetensors")
-        (tmp_path / "i.json").write_text(json.dumps(meta))
-        with pytest.raises(ClaraError, match="is damaged"):
+    file = index.save(tmp_path / "i")
+    whole = load_file(file)
+    about = json.loads(whole["about"].numpy().tobytes())
+
+    def damaged(message: str, **changes: object) -> None:
+        save_file({**whole, **{k: v for k, v in changes.items() if isinstance(v, torch.Tensor)}}, file)
+        with pytest.raises(ClaraError, match=message):
             Index.load(tmp_path / "i")
-    (tmp_path / "i.json").write_text("{}")
-    with pytest.raises(ClaraError, match="is damaged"):
-        Index.load(tmp_path / "i")
+
+    def told(value: object) -> torch.Tensor:
+        return torch.frombuffer(bytearray(json.dumps(value).encode()), dtype=torch.uint8)
+
+    damaged("4 paths and 5 embeddings", about=told({**about, "paths": about["paths"][:-1]}))
+    for wrong in (torch.zeros(5), index.audio_ND.half(), 2 * index.audio_ND):
+        damaged("is damaged", audio=wrong.contiguous())
+    damaged("is damaged", about=told({}))

@@ -16,9 +16,11 @@ from tqdm import tqdm
 
 from clara.audio import waveform
 from clara.errors import ClaraError
-from clara.zoo.embedder import Embedder, expand
+from clara.saving import whole_file
+from clara.zoo.embedder import Embedder, check_finite, expand
 
 CHUNK = 65536  # embeddings compared at once: bounded memory for an index of any size
+UNIT_TOLERANCE = 1e-3  # of a vector's length
 TOGETHER = 128  # clips embedded at once where broken ones are left out: one of them costs its neighbours a second pass
 
 
@@ -67,27 +69,33 @@ class Index:
         return Index(torch.cat([self.audio_ND[kept], other.audio_ND]), paths, self.model, self.sha256)
 
     def save(self, path: str | Path) -> Path:
-        """Write PATH.safetensors (embeddings) and PATH.json (paths, model, hash). Returns the first."""
-        tensors, meta = index_files(path)
-        tensors.parent.mkdir(parents=True, exist_ok=True)
-        try:
-            save_file({"audio": self.audio_ND.contiguous()}, tensors)
-        except SafetensorError as e:
-            raise ClaraError(f"The index cannot be written to {tensors} ({e}).") from e
+        """Write PATH.safetensors, whole or not at all: embeddings, and as JSON paths, model and hash. Returns it."""
+        file = index_file(path)
         about = {"model": self.model, "sha256": self.sha256, "paths": self.paths}
-        meta.write_text(json.dumps(about, indent=0), encoding="utf-8")  # in ASCII: a path may hold what UTF-8 lacks
-        return tensors
+        text = json.dumps(about).encode("ascii")  # a path may hold what UTF-8 lacks
+        tensors = {"audio": self.audio_ND.contiguous(), "about": torch.frombuffer(bytearray(text), dtype=torch.uint8)}
+        try:
+            with whole_file(file) as part:
+                save_file(tensors, part)
+        except SafetensorError as e:
+            raise ClaraError(f"The index cannot be written to {file} ({e}).") from e
+        return file
 
     @classmethod
     def load(cls, path: str | Path) -> Index:
-        """Read what `save` wrote. ClaraError when a file is missing, damaged, or the two do not belong together."""
-        tensors, meta = index_files(path)
-        for file in (tensors, meta):
-            if not file.is_file():
-                raise ClaraError(f"No index at {path}: {file} is missing.")
+        """Read what `save` wrote. ClaraError when the file is missing or damaged."""
+        file = index_file(path)
+        if not file.is_file():
+            raise ClaraError(f"No index at {path}: {file} is missing.")
         try:
-            data, audio_ND = json.loads(meta.read_text(encoding="utf-8")), load_file(tensors)["audio"]
+            tensors = load_file(file)
+            audio_ND = tensors["audio"]
+            if "about" not in tensors:
+                raise ClaraError(f"The index at {path} is of two files, which may not belong together: build it again.")
+            data = json.loads(tensors["about"].numpy().tobytes())
             index = cls(audio_ND, list(data["paths"]), data["model"], data["sha256"])
+        except ClaraError:
+            raise
         except (SafetensorError, KeyError, TypeError, ValueError) as e:
             raise ClaraError(f"The index at {path} is damaged ({e}): build it again.") from e
         if len(index.paths) != len(index.audio_ND):
@@ -95,6 +103,8 @@ class Index:
             raise ClaraError(f"The index at {path} holds {counts}: build it again.")
         if audio_ND.ndim != 2 or audio_ND.dtype != torch.float32 or not all(isinstance(p, str) for p in index.paths):
             raise ClaraError(f"The index at {path} is damaged (no matrix of float32, or no paths): build it again.")
+        if not ((audio_ND.norm(dim=1) - 1).abs() < UNIT_TOLERANCE).all():  # false for NaN too
+            raise ClaraError(f"The index at {path} is damaged (not all its vectors are of length 1): build it again.")
         return index
 
     def query(self, zoo: Embedder, *, text: str | None = None, audio: Any = None, top: int = 5) -> list[Hit]:
@@ -173,11 +183,14 @@ def embedder(zoo: Embedder) -> Embedder:
 
 
 def vectors(embedding_BD: Any, width: int) -> Tensor:
-    """Embeddings, also numpy's (as `clara embed` writes them), as a tensor (B, D). ClaraError for another shape."""
+    """Embeddings, also numpy's (as `clara embed` writes them), as a tensor (B, D). ClaraError for another shape, or for
+    values that are not finite."""
     found_BD = torch.as_tensor(embedding_BD)
     if found_BD.ndim != 2 or found_BD.shape[1] != width:
         raise ClaraError(f"Got embeddings of shape {tuple(found_BD.shape)}: expected (B, {width}), one row a clip.")
-    return found_BD.float()
+    found_BD = found_BD.float()
+    check_finite(found_BD, lambda row: f"Row {row} of the embeddings is")
+    return found_BD
 
 
 def top_k(query_QD: Tensor, audio_ND: Tensor, k: int, chunk: int = CHUNK) -> tuple[Tensor, Tensor]:
@@ -193,9 +206,7 @@ def top_k(query_QD: Tensor, audio_ND: Tensor, k: int, chunk: int = CHUNK) -> tup
     return best, rows
 
 
-def index_files(path: str | Path) -> tuple[Path, Path]:
-    """The two files of an index: its embeddings, and what they are of."""
+def index_file(path: str | Path) -> Path:
+    """The file of an index: `path`, which may leave out its suffix."""
     path = Path(path)
-    if path.suffix in (".safetensors", ".json"):
-        path = path.with_suffix("")
-    return Path(f"{path}.safetensors"), Path(f"{path}.json")
+    return path if path.suffix == ".safetensors" else Path(f"{path}.safetensors")

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import csv
 import json
-import os
 import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -15,6 +14,7 @@ import typer
 from clara.cli.app import DEFAULT_MODEL, BatchSize, Device, Json, Model, SkipBroken, Sources, app, left_out
 from clara.config import CONFIGS
 from clara.errors import ClaraError, unknown
+from clara.saving import whole_file
 from clara.zoo import catalog
 
 if TYPE_CHECKING:
@@ -100,16 +100,17 @@ def embed(
     import numpy as np
 
     from clara.apps.search import embed_sources
+    from clara.data.parallel import sole_writer
 
     if out.suffix != ".npz":
         raise ClaraError(f"--out {out}: expected a name that ends in .npz.")
     _room_for(out)
-    zoo = _load(model, device)
-    items, audio = embed_sources(zoo, sources, batch_size, _at_terminal(), left_out(skip_broken))
-    audio_ND, part = audio.numpy(), out.with_name(f".{out.name}.part")
-    with part.open("wb") as file:
-        np.savez(file, audio=audio_ND, paths=np.array([str(i) for i in items]), model=zoo.name, sha256=zoo.sha256)
-    os.replace(part, out)
+    with sole_writer(out):
+        zoo = _load(model, device)
+        items, audio = embed_sources(zoo, sources, batch_size, _at_terminal(), left_out(skip_broken))
+        audio_ND = audio.numpy()
+        with whole_file(out) as part, part.open("wb") as file:
+            np.savez(file, audio=audio_ND, paths=np.array([str(i) for i in items]), model=zoo.name, sha256=zoo.sha256)
     typer.echo(f"{len(items)} clips -> {out}, {audio_ND.shape[1]} numbers each")
 
 
@@ -187,7 +188,7 @@ def retrieve(
     skip_broken: SkipBroken = False,
 ) -> None:
     """Find clips in folders (or a saved index) by a text or by another clip."""
-    from clara.apps.search import Index, index_files
+    from clara.apps.search import Index, index_file
     from clara.audio.waveform import EXTENSIONS
 
     if not folder and index is None:
@@ -195,8 +196,8 @@ def retrieve(
     if not like and Path(query).suffix.lower() in EXTENSIONS and Path(query).is_file():
         raise ClaraError(f"{query} is an audio file: add --like to find what sounds like it.")
     found = None if index is None else Index.load(index)
-    for file in () if save is None else index_files(save):
-        _room_for(file)
+    if save is not None:
+        _room_for(index_file(save))
     zoo = _load(model, device)
     if folder:
         new = Index.build(zoo, folder, progress=_at_terminal(), broken=left_out(skip_broken))

@@ -23,6 +23,7 @@ from clara.audio.augment import WaveAugmentConfig, augment_wave, crop, mix
 from clara.audio.features import pad_waves
 from clara.audio.waveform import read
 from clara.data.manifest import TEXTS
+from clara.data.parallel import end_with_parent
 from clara.data.samples import scan_rows
 from clara.errors import ClaraError
 from clara.text.captions import (
@@ -378,6 +379,10 @@ def read_entry(entry: Entry, sample_rate: int) -> np.ndarray:
 def make_loader(batches: TrainBatches, *, steps: range) -> DataLoader:
     """The batches of `steps` (resuming is range(done, last)), decoded by `config.workers` background processes."""
     # forkserver: forking a process that has run torch threads can deadlock the child
-    context: Mapping[str, Any] = {"multiprocessing_context": "forkserver", "prefetch_factor": 4}
+    context: Mapping[str, Any] = {
+        "multiprocessing_context": "forkserver",
+        "prefetch_factor": 4,
+        "worker_init_fn": end_with_parent,
+    }
     workers = batches.config.workers
     return DataLoader(batches, batch_size=None, sampler=steps, num_workers=workers, **(context if workers else {}))

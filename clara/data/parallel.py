@@ -4,10 +4,13 @@ done already the caller leaves out."""
 from __future__ import annotations
 
 import multiprocessing
+import os
+import threading
 from collections.abc import Callable, Iterator
 from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import contextmanager, suppress
+from multiprocessing import connection
 from pathlib import Path
 from typing import TypeVar
 
@@ -28,7 +31,8 @@ def run_jobs(work: Callable[[Job], Result], jobs: Iterator[Job], workers: int) -
         return
     running: set[Future] = set()
     failure: BaseException | None = None
-    with ProcessPoolExecutor(workers, mp_context=multiprocessing.get_context("spawn")) as pool:
+    context = multiprocessing.get_context("spawn")
+    with ProcessPoolExecutor(workers, mp_context=context, initializer=end_with_parent) as pool:
         while True:
             while failure is None and len(running) <= workers and (job := next(jobs, None)) is not None:
                 try:
@@ -52,17 +56,31 @@ def run_jobs(work: Callable[[Job], Result], jobs: Iterator[Job], workers: int) -
         raise failure
 
 
+def end_with_parent(*_: object) -> None:
+    """In a new process: end as soon as the one that started it ends, however that ends. Workers that wait for a queue
+    never learn it by themselves."""
+    parent = multiprocessing.parent_process()
+    if parent is None:
+        return
+
+    def watch() -> None:
+        connection.wait([parent.sentinel])
+        os._exit(1)
+
+    threading.Thread(target=watch, daemon=True).start()
+
+
 @contextmanager
-def sole_writer(place: Path) -> Iterator[None]:
+def sole_writer(place: Path, wait_seconds: float = 0.0) -> Iterator[None]:
     """Write to `place`, a folder that is there or a file, alone. The system's lock ends with the process, however that
-    ends.
+    ends. Another writer is waited for so many seconds.
 
     Raises:
         ClaraError: another process writes there now.
     """
     lock = place / ".writing.lock" if place.is_dir() else place.with_name(f".{place.name}.lock")
     try:
-        with FileLock(lock, timeout=0):
+        with FileLock(lock, timeout=wait_seconds):
             try:
                 yield
             finally:

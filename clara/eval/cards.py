@@ -7,7 +7,6 @@ names its place there, `result: RECIPE/EVALUATION/key/…/metric`: a number with
 from __future__ import annotations
 
 import json
-import os
 import re
 import shlex
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -18,16 +17,17 @@ import yaml
 
 from clara.errors import ClaraError, unknown
 from clara.eval.tables import FIRST, MANY_LANGUAGES, NAMES, card_sections, judged_by, write_sections
+from clara.saving import whole_file
 from clara.zoo import catalog
 from clara.zoo.factory import CARD, load_checkpoint
 
 NO_FIGURES = (
     "config", "runs", "folds", "per", "groups", "per_class_recall", "duplicates", "ties", "speed", "data",
-    "contamination", "average_precision", "of_english", "share",
+    "contamination", "average_precision", "of_english", "share", "embeddings",
 )  # fmt: skip
 NOT_KEPT = (
     "prompts", "confusion", "outcomes", "ranks", "hits", "captions_of_clips", "examples", "manifest", "templates",
-    "average_precision",
+    "average_precision", "embeddings",
 )  # fmt: skip
 HOW = ("workers", "cache", "batch_size", "pictures")  # settings that change no figure
 STATUS = r"^(?:unseen|same-source|unknown|seen)(?:: |$)"  # of clara.eval.contamination, before a card's own words
@@ -110,10 +110,8 @@ def read_result(file: Path) -> dict[str, Any]:
 
 
 def _replace(path: Path, text: str) -> None:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    part = path.with_name(f"{path.name}.{os.getpid()}.tmp")
-    part.write_text(text, encoding="utf-8")
-    part.replace(path)
+    with whole_file(path) as part:
+        part.write_text(text, encoding="utf-8")
 
 
 def slim(data: Mapping[str, Any], name: str) -> dict[str, Any]:

@@ -27,6 +27,7 @@ from clara.data.manifest import split_audio
 from clara.data.shards import read_member
 from clara.errors import ClaraError
 from clara.train.distributed import World
+from clara.zoo.embedder import check_finite
 
 Item, Result = TypeVar("Item"), TypeVar("Result")
 CHUNK = 64  # clips decoded and embedded between two looks at the cache
@@ -94,15 +95,16 @@ class EmbeddingCache:
         found, query = {}, "SELECT vector FROM files JOIN vectors USING (key) WHERE name = ? AND state = ?"
         with self._open() as db:
             for name in names:
-                if row := db.execute(query, (_named(name), _state(name))).fetchone():
-                    found[name] = torch.from_numpy(np.frombuffer(row[0], np.float32).copy())
+                vector = _vector(db.execute(query, (_named(name), _state(name))).fetchone())
+                if vector is not None:
+                    found[name] = vector
         return found
 
     def by_content(self, keys: Sequence[str]) -> list[Tensor | None]:
         """The vectors of clips with these bytes, None where there is none."""
         with self._open() as db:
             rows = [db.execute("SELECT vector FROM vectors WHERE key = ?", (key,)).fetchone() for key in keys]
-        return [None if row is None else torch.from_numpy(np.frombuffer(row[0], np.float32).copy()) for row in rows]
+        return [_vector(row) for row in rows]
 
     def add(self, names: Sequence[str], keys: Sequence[str], vectors: Sequence[Tensor]) -> None:
         """Keep the vectors of clips, all or none of them."""
@@ -111,6 +113,15 @@ class EmbeddingCache:
             db.executemany("INSERT OR REPLACE INTO vectors VALUES (?, ?)", blobs)
             rows = [(_named(n), _state(n), k) for n, k in zip(names, keys, strict=True)]
             db.executemany("INSERT OR REPLACE INTO files VALUES (?, ?, ?)", rows)
+
+
+def _vector(row: tuple[bytes] | None) -> Tensor | None:
+    """The vector of a row, None where there is none or where it is not finite: that clip is embedded again, which says
+    what is wrong with it."""
+    if row is None or len(row[0]) % 4:
+        return None
+    vector = torch.from_numpy(np.frombuffer(row[0], np.float32).copy())
+    return vector if vector.isfinite().all() else None
 
 
 def _named(name: str) -> str:
@@ -148,8 +159,8 @@ def embed_clips(
 ) -> dict[str, Tensor]:
     """Embed clips (`Row.audio`, each named once) -> {name: vector (D,)}, by `embed(sources, batch_size=…)`.
 
-    Every process embeds its share; then all of them hold all. ClaraError as `embed` raises it, or without a `cache` for
-    several processes.
+    Every process embeds its share; then all of them hold all. ClaraError as `embed` raises it, for an embedding that is
+    not finite, or without a `cache` for several processes.
     """
     if supply.world.size > 1 and supply.cache is None:
         raise ClaraError("Several processes share embeddings through the cache: set one.")
@@ -165,7 +176,9 @@ def embed_clips(
         vectors: list[Tensor | None] = cache.by_content(keys) if cache else [None] * len(part)
         new = [i for i, v in enumerate(vectors) if v is None]
         if new:
-            for i, v in zip(new, embed([sources[i] for i in new], batch_size=supply.batch_size)):
+            made = embed([sources[i] for i in new], batch_size=supply.batch_size)
+            check_finite(made, lambda row, part=part, new=new: f"{part[new[row]]} gives")
+            for i, v in zip(new, made):
                 vectors[i] = v
         spent.embedded += len(new)
         spent.cached += len(part) - len(new)

@@ -2,34 +2,33 @@
 
 from __future__ import annotations
 
-import os
 from pathlib import Path
 
 import numpy as np
 
 from clara.errors import ClaraError, require, unknown
 from clara.eval.clips import Context, truth_of
+from clara.saving import sha256_of, whole_file
 
 SAMPLE = 1500  # clips kept; more are only dots on dots
 METHODS = ("pca", "tsne")
 
 
-def write_sample(path: Path, context: Context, task: str | None) -> None:
-    """Keep the embeddings (float16) and labels of at most SAMPLE labelled clips of an evaluation, drawn by its seed.
+def write_sample(path: Path, context: Context, task: str | None) -> dict[str, str] | None:
+    """Keep the embeddings (float16) and labels of at most SAMPLE labelled clips of an evaluation, drawn by its seed;
+    {"file", "sha256"}, by which its result knows them.
 
-    Nothing is written where there is no task, or no clip with a label and an embedding.
+    Nothing is written, and None returned, where there is no task, or no clip with a label and an embedding.
     """
     rows = {row.audio: row for row in context.used} if task else {}
     kept = [(row, label) for row in rows.values() if row.audio in context.made and (label := truth_of(row, task))]
     if not kept:
-        return
+        return None
     pick = np.sort(np.random.default_rng(context.seed).permutation(len(kept))[:SAMPLE])
     vectors = np.stack([context.made[kept[i][0].audio].numpy() for i in pick]).astype(np.float16)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    part = path.with_name(f"{path.name}.{os.getpid()}.tmp")
-    with part.open("wb") as file:
+    with whole_file(path) as part, part.open("wb") as file:
         np.savez_compressed(file, vectors=vectors, labels=np.array([kept[i][1] for i in pick]))
-    part.replace(path)
+    return {"file": path.name, "sha256": sha256_of(path)}
 
 
 def read_sample(path: Path) -> tuple[np.ndarray, list[str]]:

@@ -18,6 +18,7 @@ from clara.eval.drawing import confusion_svg, map_svg
 from clara.eval.languages import table
 from clara.eval.maps import places, read_sample
 from clara.eval.tables import BY_TASK, MANY_LANGUAGES, NAMES, few_table, judged_by
+from clara.saving import sha256_of, whole_file
 
 SHOWN = ("accuracy", "uar", "macro_f1", "macro_map", "R@1", "R@5", "R@10", "mAP@10", "median_rank")
 MISTAKES = 8  # confusions listed
@@ -87,8 +88,8 @@ def write_report(
     files = [f for f in files if f["results"]]
     blocks = list(_blocks(files, paths, method if out.suffix == ".html" else None))
     text = _html(blocks) if out.suffix == ".html" else _markdown(blocks)
-    out.parent.mkdir(parents=True, exist_ok=True)
-    out.write_text(text, encoding="utf-8")
+    with whole_file(out) as part:
+        part.write_text(text, encoding="utf-8")
     return out
 
 
@@ -208,12 +209,19 @@ def _evaluation(mine: Sequence[tuple[str, Path, dict[str, Any]]], method: str | 
         yield Table(head, tuple(line for line in lines if line not in first), "All languages")
     for model, path, result in mine:
         yield from _confusions(model, result)
-        if method and (kept := path.with_name(f"{path.stem}.{result['name']}.npz")).is_file():
+        if method and (kept := _map_of(path, result)):
             vectors, labels = read_sample(kept)
             yield Heading(3, f"Map of embeddings: {model}")
             yield f"{len(labels)} clips, {'t-SNE' if method == 'tsne' else 'two main components'}."
             yield Picture(map_svg(places(vectors, method), labels), "map of embeddings")
         yield from _examples(model, result)
+
+
+def _map_of(path: Path, result: Mapping[str, Any]) -> Path | None:
+    """The embeddings that were kept with a result; those of another run under the same name are not its own."""
+    kept = path.with_name(f"{path.stem}.{result['name']}.npz")
+    stated = result.get("embeddings", {}).get("sha256")
+    return kept if kept.is_file() and stated == sha256_of(kept) else None
 
 
 def _figures(result: Mapping[str, Any], node: Mapping[str, Any], keys: tuple[str, ...] = ()) -> Iterator[Any]:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import datetime
 import hashlib
 import json
-import os
 import platform
 import shlex
 import sys
@@ -21,6 +20,7 @@ from clara.eval.clips import AudioTextEmbedder
 from clara.eval.languages import table
 from clara.eval.tables import MANY_LANGUAGES, NAMES, judged_by
 from clara.eval.wordings import lines as wording_lines
+from clara.saving import whole_file
 
 SPREADS = {
     "other_languages": "mean of {} other languages",
@@ -51,14 +51,12 @@ def provenance(zoo: AudioTextEmbedder, seed: int) -> dict[str, Any]:
 def write_json(path: Path, data: Any) -> None:
     """Write JSON atomically: a reader finds the old file or the new one whole. NaN is an error. What UTF-8 lacks, in a
     file's name, is written as JSON escapes it."""
-    path.parent.mkdir(parents=True, exist_ok=True)
     try:
         text = json.dumps(data, ensure_ascii=False, indent=1, allow_nan=False)
     except ValueError as e:
         raise ClaraError(f"{path}: a figure is NaN or infinite ({e}); nothing was written.") from e
-    part = path.with_name(f"{path.name}.{os.getpid()}.tmp")
-    part.write_text(text + "\n", encoding="utf-8", errors="backslashreplace")
-    part.replace(path)
+    with whole_file(path) as part:
+        part.write_text(text + "\n", encoding="utf-8", errors="backslashreplace")
 
 
 def confusion_picture(path: Path, counts_CC: Sequence[Sequence[int]], labels: Sequence[str], title: str) -> None:
@@ -86,10 +84,8 @@ def confusion_picture(path: Path, counts_CC: Sequence[Sequence[int]], labels: Se
                 axes.text(
                     j, i, n, ha="center", va="center", fontsize=7, color="white" if share[i, j] > 0.5 else "black"
                 )
-    path.parent.mkdir(parents=True, exist_ok=True)
-    part = path.with_name(f"{path.name}.{os.getpid()}.tmp")
-    figure.savefig(part, format="png")
-    part.replace(path)
+    with whole_file(path) as part:
+        figure.savefig(part, format="png")
 
 
 def headline(result: dict[str, Any]) -> list[str]:
@@ -164,11 +160,9 @@ def languages_table(results: Sequence[dict[str, Any]]) -> list[str]:
 def write_clips(path: Path, clips: Sequence[dict[str, Any]]) -> dict[str, Any]:
     """Write the clips of an evaluation as JSON Lines: {"file", "found", "missing", "sha256"}; the hash is of the clips'
     names and contents, so that two results with one hash were made on the same audio."""
-    path.parent.mkdir(parents=True, exist_ok=True)
     lines = sorted(json.dumps(clip, ensure_ascii=False, sort_keys=True) for clip in clips)
-    part = path.with_name(f"{path.name}.{os.getpid()}.tmp")
-    part.write_text("".join(f"{line}\n" for line in lines), encoding="utf-8", errors="backslashreplace")
-    part.replace(path)
+    with whole_file(path) as part:
+        part.write_text("".join(f"{line}\n" for line in lines), encoding="utf-8", errors="backslashreplace")
     heard = [line for line in lines if json.loads(line)["found"]]
     digest = hashlib.sha256("\n".join(heard).encode(errors="backslashreplace")).hexdigest()
     return {"file": path.name, "found": len(heard), "missing": len(lines) - len(heard), "sha256": digest}

@@ -150,9 +150,13 @@ def _write(file: Path, made: dict[str, Any], context: Context, pictures: bool, l
     if "manifest" in result:
         clips = file.with_name(f"{file.stem}.{result['name']}.clips.jsonl")
         result["manifest"] = report.write_clips(clips, result["manifest"])
+    if pictures:
+        kept = file.with_name(f"{file.stem}.{result['name']}.npz")
+        if sample := write_sample(kept, context, result["config"].get("task")):
+            result["embeddings"] = sample
     report.write_json(file, made)
     if pictures:
-        _pictures(file.parent, file.stem, result, context)
+        _pictures(file.parent, file.stem, result)
     for line in report.headline(result):
         log(line)
 
@@ -215,9 +219,8 @@ def _evaluate(name: str, kind: str, config: Any, context: Context) -> dict[str, 
     return {"name": name, "kind": kind, "config": to_dict(config), **found, "clips_sha256": digest, "speed": speed}
 
 
-def _pictures(out: Path, stem: str, result: dict[str, Any], context: Context) -> None:
-    """Confusion matrices as PNG, of many languages English's alone, and some embeddings with labels for a map."""
-    write_sample(out / f"{stem}.{result['name']}.npz", context, result["config"].get("task"))
+def _pictures(out: Path, stem: str, result: dict[str, Any]) -> None:
+    """Confusion matrices as PNG, of many languages English's alone."""
     labels = list(result.get("labels", ()))
     codes = result.get("languages", {})
     shown = codes if len(codes) <= MANY_LANGUAGES else {"en": codes["en"]} if "en" in codes else {}

@@ -26,7 +26,7 @@ from clara.text.tokenizer import FactsTokenizer, SentencePiece, Tokenizer, build
 from clara.train import checkpoint
 from clara.train.anchors import Goals
 from clara.train.heard import HeardConfig, heard
-from clara.train.log import running
+from clara.train.log import running, sole_run
 from clara.train.optim import (
     EMA,
     OptimConfig,
@@ -116,7 +116,8 @@ def align(recipe: str | Path, overrides: Sequence[str] = ()) -> Path:
     if config.threads:
         torch.set_num_threads(config.threads)
     torch.manual_seed(config.seed)
-    return Aligner(config).run()
+    with sole_run(Path(config.out)):
+        return Aligner(config).run()
 
 
 class Aligner:

@@ -19,6 +19,7 @@ from clara.data.facts import named_fact, vocabulary
 from clara.data.loader import DataConfig
 from clara.errors import ClaraError, unknown
 from clara.model import DualEncoder
+from clara.saving import whole_file
 from clara.text.captions import CaptionConfig, Captioner, Fact, verbalize
 from clara.text.prompts import TASKS
 from clara.text.tokenizer import FACTS, FactsConfig, FactsTokenizer, Tokenizer
@@ -48,7 +49,8 @@ def anchor_model(
     """
     names = vocabulary(data, stage.least_clips)
     out.mkdir(parents=True, exist_ok=True)
-    (out / FACTS).write_text("\n".join(names) + "\n", encoding="utf-8")
+    with whole_file(out / FACTS) as part:
+        part.write_text("\n".join(names) + "\n", encoding="utf-8")
     tokenizer = FactsTokenizer(FactsConfig(), out)
     text = Spec("anchors", {"vocab_size": len(names), "width": base.embed_dim})
     model = DualEncoder(

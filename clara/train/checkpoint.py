@@ -22,6 +22,7 @@ from torch.optim import Optimizer
 
 from clara.config import Spec, to_dict
 from clara.errors import ClaraError
+from clara.saving import MODE, check_digests, flush, sha256_of
 from clara.train.optim import EMA, load_optimizer, optimizer_tensors
 from clara.zoo.factory import load_strictly
 
@@ -57,11 +58,11 @@ def save(
     Raises:
         ClaraError: there is no room for it.
     """
-    folder, part = out / f"step-{step}", out / f".step-{step}.part"
-    if part.exists():
-        shutil.rmtree(part)
+    folder, part, aside = out / f"step-{step}", out / f".step-{step}.part", out / f".step-{step}.old"
+    for left in (part, aside):
+        shutil.rmtree(left, ignore_errors=True)
     part.mkdir(parents=True)
-    sizes = {}
+    sizes, sha256 = {}, {}
     for stem, group in tensors.items():
         path = part / f"{stem}.safetensors"
         # clones: safetensors refuses channels_last and tied tensors
@@ -70,26 +71,20 @@ def save(
             save_file(whole, path)
         except SafetensorError as e:  # a full disk: what was saved before stays
             raise ClaraError(f"{path} cannot be written ({e}): make room and run again, it goes on from there.") from e
-        sizes[path.name] = path.stat().st_size
-    (part / STATE).write_text(json.dumps({"step": step, "files": sizes, "recipe": recipe}, indent=1), encoding="utf-8")
+        sizes[path.name], sha256[path.name] = path.stat().st_size, sha256_of(path)
+    state = {"step": step, "files": sizes, "sha256": sha256, "recipe": recipe}
+    (part / STATE).write_text(json.dumps(state, indent=1), encoding="utf-8")
     for path in part.iterdir():
-        _flush(path)
-    if folder.exists():
-        shutil.rmtree(folder)
+        os.chmod(path, MODE)
+        flush(path)
+    if folder.exists():  # a run that was done is called again: the old one stays until the new one has its place
+        os.replace(folder, aside)
     os.replace(part, folder)
-    _flush(out)
+    flush(out)
+    shutil.rmtree(aside, ignore_errors=True)
     for old in steps_in(out)[: -max(1, keep)]:
         shutil.rmtree(old)
     return folder
-
-
-def _flush(path: Path) -> None:
-    """To the disk, so that a power cut after the rename finds what was renamed."""
-    handle = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)
 
 
 def steps_in(out: Path) -> list[Path]:
@@ -99,7 +94,11 @@ def steps_in(out: Path) -> list[Path]:
 
 
 def newest(out: Path) -> Path | None:
-    """The newest whole checkpoint of a run: every file that its state names is there in full length."""
+    """The newest whole checkpoint of a run: every file that its state names is there in full length. One that a kill
+    left between the two renames of `save` is put back."""
+    for aside in out.glob(".step-*.old"):
+        if not (place := out / aside.name[1 : -len(".old")]).exists():
+            os.replace(aside, place)
     return next((p for p in reversed(steps_in(out)) if _whole(p)), None)
 
 
@@ -117,13 +116,15 @@ def load(folder: Path, recipe: Any) -> tuple[int, dict[str, dict[str, Tensor]]]:
     A key that the config has and the checkpoint's recipe lacks is newer than the checkpoint: it counts as its default.
 
     Raises:
-        ClaraError: the checkpoint is of another recipe; every key that differs is named, with both values.
+        ClaraError: the checkpoint is of another recipe (every key that differs is named, with both values), or its
+            files are not of one save.
     """
     state = json.loads((folder / STATE).read_text(encoding="utf-8"))
     before, now = _with_defaults(state["recipe"], recipe), _plain(recipe)
     if changed := [f"{k} was {old}, is {new}" for k, old, new in differences(before, now) if k not in FREE]:
         shown = "; ".join(changed)
         raise ClaraError(f"{folder} is of another recipe ({shown}): choose another `out`, or set these back to resume.")
+    check_digests(folder, state.get("sha256", {}), STATE)
     return state["step"], {name.removesuffix(".safetensors"): load_file(folder / name) for name in state["files"]}
 
 

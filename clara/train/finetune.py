@@ -14,9 +14,11 @@ from clara.data.loader import DataConfig
 from clara.data.manifest import Row, read_table
 from clara.data.shards import ShardConfig, write_shards
 from clara.errors import ClaraError, unknown
+from clara.saving import whole_file
 from clara.text.captions import CaptionConfig, facts_of, known
 from clara.text.prompts import task_labels
 from clara.train.checkpoint import newest
+from clara.train.log import sole_run
 from clara.train.optim import GroupConfig, OptimConfig
 from clara.train.trainer import TrainConfig, check, run
 from clara.zoo import factory
@@ -60,12 +62,13 @@ def finetune(
     config = override(to_dict(recipe(count, init, Path(out), front_end.window_seconds)), overrides)
     config = build(TrainConfig, config, where="fine-tuning")
     check(config)  # before the clips are packed
-    _keep_to_one_table(rows, Path(csv), Path(config.out))
-    packing = ShardConfig(sample_rate=front_end.sample_rate, on_error="skip" if broken else "raise")
-    index = write_shards(rows, Path(out) / "shards", packing)
-    for skipped in (s for shard in index["shards"] for s in shard["skipped"]):
-        broken(skipped["why"])
-    return run(config)
+    with sole_run(Path(config.out)):
+        _keep_to_one_table(rows, Path(csv), Path(config.out))
+        packing = ShardConfig(sample_rate=front_end.sample_rate, on_error="skip" if broken else "raise")
+        index = write_shards(rows, Path(out) / "shards", packing)
+        for skipped in (s for shard in index["shards"] for s in shard["skipped"]):
+            broken(skipped["why"])
+        return run(config, held=True)
 
 
 def _keep_to_one_table(rows: Sequence[Row], csv: Path, out: Path) -> None:
@@ -75,7 +78,8 @@ def _keep_to_one_table(rows: Sequence[Row], csv: Path, out: Path) -> None:
     if newest(out) and mark.is_file() and mark.read_text(encoding="utf-8") != digest:
         raise ClaraError(f"{out} was trained on other rows than {csv} holds now: choose another --out, or delete it.")
     out.mkdir(parents=True, exist_ok=True)
-    mark.write_text(digest, encoding="utf-8")
+    with whole_file(mark) as part:
+        part.write_text(digest, encoding="utf-8")
 
 
 def recipe(clips: int, init: str, out: Path, window_seconds: float) -> TrainConfig:

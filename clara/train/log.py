@@ -12,7 +12,17 @@ from pathlib import Path
 
 from tqdm import tqdm
 
+from clara.data.parallel import sole_writer
+from clara.saving import whole_file
 from clara.train.interrupt import Interrupt
+
+
+@contextmanager
+def sole_run(out: Path) -> Iterator[None]:
+    """Be the only run in the folder `out`, which is made. ClaraError: another run is there."""
+    out.mkdir(parents=True, exist_ok=True)
+    with sole_writer(out):
+        yield
 
 
 class RunLog:
@@ -29,7 +39,8 @@ class RunLog:
         path = out / "metrics.jsonl"
         lines = path.read_text(encoding="utf-8").splitlines() if path.is_file() else []
         kept = [line for line in lines if line.endswith("}") and json.loads(line)["step"] <= first_step]
-        path.write_text("".join(line + "\n" for line in kept), encoding="utf-8")
+        with whole_file(path) as part:
+            part.write_text("".join(line + "\n" for line in kept), encoding="utf-8")
         self.file = path.open("a", encoding="utf-8")
         if importlib.util.find_spec("tensorboard"):
             from torch.utils.tensorboard import SummaryWriter

@@ -9,6 +9,7 @@ import copy
 import math
 import random
 from collections.abc import Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -32,7 +33,7 @@ from clara.train.anchors import AnchorStage, anchor_model
 from clara.train.distributed import World, processes
 from clara.train.grad_cache import cached_step, plain_step
 from clara.train.interrupt import Interrupt
-from clara.train.log import RunLog, running
+from clara.train.log import RunLog, running, sole_run
 from clara.train.memo import TextMemo
 from clara.train.optim import (
     EMA,
@@ -60,8 +61,8 @@ class LossConfig:
 class TrainConfig:
     """A recipe. `model`: an architecture's name or a whole model config; `init`: a checkpoint to start from, whose
     config is used where `model` is null. `states`: train from stored states of the audio tower's encoder, which must
-    be frozen by `optim.groups`; null trains on waves. `anchors`: train audio against one vector a fact instead of texts. `ema`:
-    decay or null. `grad_cache`: clips a chunk or null. `data.batch_size` is that of all processes together. `threads`:
+    be frozen by `optim.groups`; null trains on waves. `anchors`: train audio against one vector a fact instead of
+    texts. `ema`: decay or null. `grad_cache`: clips a chunk or null. `data.batch_size` is that of all processes together. `threads`:
     of PyTorch in this process; null = its own choice."""
 
     data: DataConfig
@@ -103,12 +104,13 @@ def train(recipe: str | Path, overrides: Sequence[str] = ()) -> Path:
     return run(build(TrainConfig, override(load_yaml(recipe), overrides), where=Path(recipe).name), Path(recipe).parent)
 
 
-def run(config: TrainConfig, folder: Path = Path(".")) -> Path:
-    """`train` for a config in memory; tokenizer files of an inline model are looked up in `folder`."""
+def run(config: TrainConfig, folder: Path = Path("."), held: bool = False) -> Path:
+    """`train` for a config in memory; tokenizer files of an inline model are looked up in `folder`. `held`: the caller
+    writes to `out` alone already. ClaraError where another run does."""
     check(config)
     if config.threads:
         torch.set_num_threads(config.threads)
-    with processes(config.device) as world:
+    with processes(config.device) as world, nullcontext() if held or not world.main else sole_run(Path(config.out)):
         torch.manual_seed(config.seed)
         model, tokenizer = build_model(config, folder)
         return Trainer(config, world, model, tokenizer).run()
@@ -254,7 +256,8 @@ class Trainer:
             )
         if self.world.main:
             store = StateStore(c.states)
-            store.fill(self.model, c.data, c.precision == "bf16", lambda: bool(interrupt.number), print)
+            for line in store.fill(self.model, c.data, c.precision == "bf16", lambda: bool(interrupt.number)):
+                print(line, flush=True)
         self.world.wait()
         train_mode(self.model)
         return not self.world.any(bool(interrupt.number))

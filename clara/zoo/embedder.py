@@ -3,7 +3,7 @@ beside longer clips gives the same embedding to 1e-5."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
@@ -125,7 +125,8 @@ class Embedder:
                 fuse a shrunk whole with three excerpts); by default what the embedder was made with.
 
         Raises:
-            ClaraError: no sources, one that cannot be read (named), or 'fusion' of a model that has none.
+            ClaraError: no sources, one that cannot be read or whose embedding is not finite (named), or 'fusion' of a
+                model that has none.
         """
         items, long = expand(sources), self.long if long is None else self._check_long(long)
         _check_batch(batch_size)
@@ -134,6 +135,7 @@ class Embedder:
         windows = read(tqdm(items, disable=not progress, unit="clip"))
         for chunk in _chunks(windows, batch_size):
             vectors_WD = self._embed([wave for _, _, _, wave in chunk], batch_size)
+            check_finite(vectors_WD, lambda w, chunk=chunk: f"{_heard(items[chunk[w][0]], chunk[w])} gives")
             rows = torch.tensor([row for row, _, _, _ in chunk])
             seconds = torch.tensor([new for _, _, new, _ in chunk], dtype=torch.float32)
             sums_BD.index_add_(0, rows, vectors_WD * seconds[:, None])
@@ -153,6 +155,7 @@ class Embedder:
         for chunk in _chunks(windows, batch_size):
             times += [(start, start + len(wave) / rate) for _, start, _, wave in chunk]
             vectors.append(self._embed([wave for _, _, _, wave in chunk], batch_size))
+            check_finite(vectors[-1], lambda w, chunk=chunk: f"{_heard(items[0], chunk[w])} gives")
         return torch.tensor(times, dtype=torch.float32), torch.cat(vectors)
 
     def embed_text(self, texts: str | Iterable[str], batch_size: int = 64) -> Tensor:
@@ -172,7 +175,9 @@ class Embedder:
             for i in range(0, len(texts), batch_size):
                 ids_BL, mask_BL = self.tokenizer(texts[i : i + batch_size])
                 parts.append(self.model.encode_text(ids_BL.to(self.device), mask_BL.to(self.device)).cpu())
-        return torch.cat(parts)
+        text_BD = torch.cat(parts)
+        check_finite(text_BD, lambda i: f"The text {texts[i]!r:.60} gives")
+        return text_BD
 
     def _windows(self, items: Iterable[Any]) -> Iterator[Window]:
         """Every window of every source."""
@@ -223,6 +228,23 @@ class Embedder:
                 wave_BT, len_B = pad_waves([torch.from_numpy(waves[r]) for r in rows])
                 out_WD[rows] = self.model.encode_audio(wave_BT.to(self.device), len_B.to(self.device)).cpu()
         return out_WD
+
+
+def check_finite(vectors_BD: Tensor, said: Callable[[int], str]) -> None:
+    """ClaraError for the first row that holds NaN or infinity, `said(row)` + "an embedding that is not finite": such a
+    row would be nearest to everything, and make a mean of all of them useless."""
+    if not vectors_BD.isfinite().all():
+        row = int((~vectors_BD.isfinite().all(1)).nonzero()[0])
+        raise ClaraError(
+            f"{said(row)} an embedding that is not finite: expected samples within [-1, 1], and weights in working "
+            "order. Leave it out, or repair it."
+        )
+
+
+def _heard(source: Any, window: Window) -> str:
+    """A source and its window in words, with what may be wrong with it."""
+    _, start, _, wave = window
+    return f"{waveform.describe(source)} (from {start:.1f} s on, samples up to {np.abs(wave).max(initial=0.0):.3g})"
 
 
 def _chunks(windows: Iterator[Window], batch_size: int) -> Iterator[list[Window]]:

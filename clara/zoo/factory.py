@@ -6,7 +6,7 @@ Loading a folder reads nothing else, and weights load strictly or not at all.
 from __future__ import annotations
 
 import dataclasses
-import os
+import json
 import shutil
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -21,8 +21,10 @@ from torch import Tensor
 
 from clara.audio import waveform
 from clara.config import ModelConfig, Spec, arch_config, build, to_dict
+from clara.data.parallel import sole_writer
 from clara.errors import ClaraError, unknown
 from clara.model import DualEncoder
+from clara.saving import MOVING, check_digests, digests, place_files, settle, sha256_of
 from clara.text.tokenizer import HFTokenizer, Tokenizer, build_tokenizer
 from clara.towers.base import weightless
 from clara.zoo import catalog, convert, hub
@@ -34,13 +36,14 @@ from clara.zoo.storage import (
     TextFrom,
     own_config,
     read_tensors,
-    sha256,
     stored,
     text_home,
     with_text_of,
 )
 
 CARD = "README.md"
+SAVED_WITH = "saved_with"  # in the weights' metadata: JSON, file -> sha256 of what was saved beside them
+WAIT_SECONDS = 60.0  # for another process that saves or settles the same folder
 CONVERTED = """
 Another project's checkpoint as a CLARA folder, its weights unchanged in float32 and its tokenizer beside them.
 `sha256` is that of the file it was made from; `license` is what its publishers state of their own checkpoints.
@@ -134,6 +137,9 @@ def read_config(folder: Path) -> ModelConfig:
     """The config of a checkpoint folder; ClaraError naming what a folder must hold when this is none."""
     if not folder.is_dir():
         raise ClaraError(f"No such checkpoint folder: {folder}.")
+    if (folder / MOVING).is_dir():  # its writer was killed when all was written, and not all in its place
+        with sole_writer(folder, WAIT_SECONDS):
+            settle(folder)
     missing = [f for f in (CONFIG, WEIGHTS) if not (folder / f).is_file()]
     if missing:
         raise ClaraError(
@@ -156,12 +162,16 @@ def load_checkpoint(folder: str | Path, name: str | None = None) -> Loaded:
         return load_foreign(folder, family, name=name)
     config = read_config(folder)
     path = folder / WEIGHTS
+    with safe_open(path, "pt") as file:
+        saved_with = (file.metadata() or {}).get(SAVED_WITH)
+    if saved_with is not None:
+        check_digests(folder, json.loads(saved_with), WEIGHTS)
     tensors, home = read_tensors(path), text_home(folder, catalog.CHECKPOINT_FOLDER)
     if home != folder:
         tensors = with_text_of(home, tensors, path)
     tokenizer = _own_tokenizer(config.tokenizer, home)
     model = build_around(config, tensors, str(path))
-    return Loaded(name or folder.name, model.eval(), tokenizer, sha256(path))
+    return Loaded(name or folder.name, model.eval(), tokenizer, sha256_of(path))
 
 
 def load_foreign(path: str | Path, family: str, tokenizer: str | None = None, name: str | None = None) -> Loaded:
@@ -172,7 +182,7 @@ def load_foreign(path: str | Path, family: str, tokenizer: str | None = None, na
     """
     foreign = convert.read_foreign(path, family, tokenizer)
     model = build_around(foreign.config, foreign.tensors, str(foreign.weights))
-    return Loaded(name or Path(path).name, model.eval(), foreign.tokenizer, sha256(foreign.weights))
+    return Loaded(name or Path(path).name, model.eval(), foreign.tokenizer, sha256_of(foreign.weights))
 
 
 def convert_checkpoint(
@@ -269,25 +279,24 @@ def save_checkpoint(
     if storage not in (None, "int8"):
         raise unknown("storage", storage, ("int8",))
     dtype = torch.int8 if storage == "int8" else dtype
-    state = model.state_dict()
-    tensors = {k: v for n, t in state.items() for k, v in stored(n, t, dtype).items()}
-    part = folder / ".part"  # files move from here when all are whole: a crash leaves no half one under a real name
-    shutil.rmtree(part, ignore_errors=True)
-    part.mkdir(parents=True)
-    try:
-        spec = _save_tokenizer(tokenizer, model.config.tokenizer, part)
-        config = to_dict(dataclasses.replace(model.config, tokenizer=spec))
-        (part / CONFIG).write_text(yaml.safe_dump(config, sort_keys=False, allow_unicode=True), encoding="utf-8")
-        (part / CARD).write_text(card, encoding="utf-8")
-        save_file(tensors, part / WEIGHTS)
-        for file in [p for p in part.rglob("*") if p.is_file()]:
-            place = folder / file.relative_to(part)
-            place.parent.mkdir(parents=True, exist_ok=True)
-            os.replace(file, place)
-    except (SafetensorError, OSError) as e:
-        raise ClaraError(f"{folder} cannot be written ({e}): make room, or save elsewhere.") from e
-    finally:
+    tensors = {k: v for n, t in model.state_dict().items() for k, v in stored(n, t, dtype).items()}
+    part = folder / ".part"
+    folder.mkdir(parents=True, exist_ok=True)
+    with sole_writer(folder, WAIT_SECONDS):
         shutil.rmtree(part, ignore_errors=True)
+        part.mkdir()
+        try:
+            spec = _save_tokenizer(tokenizer, model.config.tokenizer, part)
+            config = to_dict(dataclasses.replace(model.config, tokenizer=spec))
+            (part / CONFIG).write_text(yaml.safe_dump(config, sort_keys=False, allow_unicode=True), encoding="utf-8")
+            tied = {SAVED_WITH: json.dumps(digests(part))}  # of the config and the tokenizer; a card may be edited
+            (part / CARD).write_text(card, encoding="utf-8")
+            save_file(tensors, part / WEIGHTS, metadata=tied)
+            place_files(part, folder)
+        except (SafetensorError, OSError) as e:
+            raise ClaraError(f"{folder} cannot be written ({e}): make room, or save elsewhere.") from e
+        finally:
+            shutil.rmtree(part, ignore_errors=True)
     return folder
 
 
@@ -308,14 +317,17 @@ def share_text(folder: str | Path, other: str | Path) -> Path:
     if other.resolve().parent not in (folder.resolve().parent, catalog.CHECKPOINT_FOLDER.resolve()):
         raise ClaraError(f"{other} would not be found again: it must lie beside {folder}, or in the package.")
     files = _own_tokenizer(config.tokenizer, folder).files
-    shared = to_dict(TextFrom(other.name, sha256(other / WEIGHTS)))
+    shared = to_dict(TextFrom(other.name, sha256_of(other / WEIGHTS)))
     with safe_open(folder / WEIGHTS, "pt") as file:
         rest = {n: file.get_tensor(n) for n in file.keys() if not n.startswith(TEXT)}  # noqa: SIM118
-    data = {**own_config(folder), TEXT_FROM: shared}
-    part = folder / f"{WEIGHTS}.part"
-    save_file(rest, part)
-    (folder / CONFIG).write_text(yaml.safe_dump(data, sort_keys=False, allow_unicode=True), encoding="utf-8")
-    os.replace(part, folder / WEIGHTS)
+    data, part = {**own_config(folder), TEXT_FROM: shared}, folder / ".part"
+    with sole_writer(folder, WAIT_SECONDS):
+        shutil.rmtree(part, ignore_errors=True)
+        part.mkdir()
+        (part / CONFIG).write_text(yaml.safe_dump(data, sort_keys=False, allow_unicode=True), encoding="utf-8")
+        save_file(rest, part / WEIGHTS, metadata={SAVED_WITH: json.dumps(digests(part))})
+        place_files(part, folder)
+        shutil.rmtree(part, ignore_errors=True)
     for file in files:
         shutil.rmtree(file) if file.is_dir() else file.unlink()
     return folder

@@ -3,7 +3,6 @@ checkpoint takes from another one."""
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,6 +15,7 @@ from torch import Tensor
 
 from clara.config import build, load_yaml
 from clara.errors import ClaraError
+from clara.saving import sha256_of
 
 CONFIG, WEIGHTS, SCALE = "clara.yaml", "model.safetensors", ".scale"
 SMALLEST = 4096  # elements of a matrix from which int8 is worth its scales
@@ -107,7 +107,7 @@ def text_home(folder: Path, others: Path) -> Path:
             f"{folder} takes its text tower from the checkpoint {shared.checkpoint!r}, which is neither beside it nor "
             f"in the package: put its folder into {places[0].parent}."
         )
-    if (found := sha256(home / WEIGHTS)) != shared.sha256:
+    if (found := sha256_of(home / WEIGHTS)) != shared.sha256:
         raise ClaraError(
             f"{folder} takes its text tower from {shared.checkpoint!r} with sha256 {shared.sha256[:12]}…; {home} has "
             f"{found[:12]}…: another version. Get the one that was saved with it."
@@ -122,12 +122,3 @@ def with_text_of(home: Path, tensors: Mapping[str, Tensor], where: Path) -> dict
     if own := [n for n in tensors if n.startswith(TEXT)]:
         raise ClaraError(f"{where} holds {own[0]} and more of a text tower, which its clara.yaml takes from {home}.")
     return {**tensors, **{n: t for n, t in read_tensors(home / WEIGHTS).items() if n.startswith(TEXT)}}
-
-
-def sha256(path: Path) -> str:
-    """Of a file, in hexadecimal."""
-    with path.open("rb") as file:
-        digest = hashlib.sha256()
-        for block in iter(lambda: file.read(1 << 20), b""):
-            digest.update(block)
-    return digest.hexdigest()
