@@ -19,7 +19,7 @@ from tqdm import tqdm
 from clara.audio.waveform import EXTENSIONS, info, stream
 from clara.data.manifest import TEXTS, Row, row_from_dict
 from clara.data.tars import content, grouped, groups
-from clara.errors import ClaraError
+from clara.errors import ClaraError, MissingDependency
 
 # Keys of `original_data` under which the published scripts keep what a Row names; the first that is there counts.
 LABELS = ("class_names", "class_name", "category", "class", "label")
@@ -241,8 +241,12 @@ def _verify_tar(path: Path, name: str, seen: dict[str, str]) -> list[Problem]:
             try:
                 sample = sample_from_wds({k: v for k, v in group.items() if k != "__url__"})
                 _decode(sample)
+            except MissingDependency:
+                raise
             except ClaraError as e:
                 problems.append(Problem(name, key, str(e)))
+    except MissingDependency:
+        raise
     except ClaraError as e:
         problems.append(Problem(name, "", str(e)))
     return problems
