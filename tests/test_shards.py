@@ -288,8 +288,7 @@ def test_verify_finds_bad_samples(tmp_path: Path) -> None:
     members = [("ok.flac", good), ("ok.json", meta), ("text.flac", b"no audio"), ("text.json", meta)]
     members += [("lone.flac", good), ("bad.flac", good), ("bad.json", b"{"), ("list.flac", good), ("list.json", b"[]")]
     members += [("silent.json", meta), ("cut.flac", good[: len(good) // 2]), ("cut.json", meta)]
-    vorbis = encoded(2.0, "OGG")
-    members += [("short.ogg", vorbis[: len(vorbis) // 2]), ("short.json", b'{"seconds": 2.0}')]
+    members += [("short.ogg", encoded(1.0, "OGG")), ("short.json", b'{"seconds": 2.0}')]
     members += [("ok.flac", good), ("ok.json", meta)]
     tar_of(tmp_path / "0.tar", members)
     found = {p.key: p.what for p in verify_shards(tmp_path)}
