@@ -2,11 +2,20 @@
 
 from __future__ import annotations
 
+import gzip
+import io
+import json
+import tarfile
 from pathlib import Path
+from typing import Any
 
+import numpy as np
 import pytest
+import soundfile as sf
 
+from clara.data.loader import DataConfig, scan
 from clara.data.manifest import Row, numbered_table, read_table, rows_from_corpus
+from clara.data.samples import read_shard, row_from_meta, verify_shards
 from clara.errors import ClaraError
 from clara.text.captions import facts_of
 from clara.train.finetune import read_rows
@@ -119,3 +128,105 @@ def test_item_4_several_labels_a_clip(folder: Path, by: str) -> None:
 def test_item_4_a_column_named_twice_is_refused(folder: Path) -> None:
     with pytest.raises(ClaraError, match="'text' is there twice"):
         read(folder, "audio,text,text\na.wav,x,y\n", "finetune")
+
+
+# Item 5: shards
+
+
+def flac() -> bytes:
+    buffer = io.BytesIO()
+    sf.write(buffer, 0.1 * np.random.default_rng(0).standard_normal(1600), 16000, format="FLAC")
+    return buffer.getvalue()
+
+
+def shard(path: Path, samples: list[dict[str, Any]]) -> Path:
+    """Samples {suffix: bytes, text or JSON} as a tar; each has a clip."""
+    with tarfile.open(path, "w") as tar:
+        for i, sample in enumerate(samples):
+            for suffix, data in {"flac": flac(), **sample}.items():
+                data = json.dumps(data).encode() if isinstance(data, dict) else data
+                data = data.encode() if isinstance(data, str) else data
+                member = tarfile.TarInfo(f"{i}.{suffix}")
+                member.size = len(data)
+                tar.addfile(member, io.BytesIO(data))
+    return path
+
+
+RAIN = [
+    {"json": {"text": "rain"}},  # LAION
+    {"json": {"text": ["rain"], "tag": ["weather"]}},
+    {"json": {"caption": "rain", "id": "1", "duration": 0.1}},  # WavCaps, AudioSetCaps
+    {"json": {"captions": ["rain"]}},
+    {"json": {"captions": [{"caption": "rain", "id": 3}]}},
+    {"json": {"text": {"en": ["rain"]}}},  # nested
+    {"json": {"meta": {"caption": "rain"}}},
+    {"json": {"original_data": {"title": "rain"}}},
+    {"json": {"raw_text": "rain", "split": "Train"}},
+    {"json": {"caption_1": "rain", "caption_2": "rain"}},  # Clotho
+    {"json": {"labels": ["the rains of Castamere"]}},  # no key of ours
+    {"txt": "rain\n"},  # webdataset
+    {"json": {"id": 4}, "txt": "rain"},
+]
+
+
+@pytest.mark.parametrize("sample", RAIN)
+def test_item_5_captions_under_the_keys_of_the_field(tmp_path: Path, sample: dict[str, Any]) -> None:
+    path = shard(tmp_path / "0.tar", [sample])
+    (read,) = read_shard(path)
+    assert read.row.text in (("rain",), ("the rains of castamere",)) and read.row.split == "train"
+    (entry,) = scan(DataConfig((str(path),), 1))
+    assert entry.meta["text"] == read.row.text
+    assert verify_shards(tmp_path) == []
+
+
+def test_item_5_several_labels_are_a_caption() -> None:
+    assert row_from_meta({"tag": ["dog", "heavy_rain"]}, "a.tar::0.flac").text == ("dog, heavy rain",)
+    assert row_from_meta({"class_names": ["dog", "rain"]}, "a.tar::0.flac").text == ("dog, rain",)
+    row = row_from_meta({"label": "dog"}, "a.tar::0.flac")
+    assert (row.label, row.text) == ("dog", ())  # said in every language
+
+
+@pytest.mark.parametrize(
+    ("given", "split"), [("Train", "train"), ("TEST", "test"), ("training", "train"), ("S1", "S1")]
+)
+def test_item_5_splits_are_told_by_any_case(given: str, split: str) -> None:
+    assert row_from_meta({"text": "x", "split": given}, "a.tar::0.flac").split == split
+
+
+def test_item_5_what_is_left_out_is_counted(tmp_path: Path) -> None:
+    samples = [
+        {"json": {"text": "rain"}},
+        {"json": {"id": 7}},
+        {"json": {"url": "x"}},
+        {"json": {"text": "x", "split": "fold9"}},
+    ]
+    path = shard(tmp_path / "0.tar", samples)
+    with pytest.warns(UserWarning, match=r"Of 4 samples some are left out: 2 without a text .*'1'.*1 of 'fold9'"):
+        assert len(scan(DataConfig((str(path),), 1))) == 1
+    assert [p.key for p in verify_shards(tmp_path)] == ["1", "2"]
+    assert "nothing to learn from: no text under text, caption" in verify_shards(tmp_path)[0].what
+
+
+def test_item_5_brace_patterns(tmp_path: Path) -> None:
+    for i in range(3):
+        shard(tmp_path / f"s-{i:03d}.tar", RAIN[:1])
+    assert len(scan(DataConfig((f"{tmp_path}/s-{{000..002}}.tar",), 1))) == 3
+    assert len(scan(DataConfig((f"{tmp_path}/{{s-000,s-002}}.tar",), 1))) == 2
+    assert len(scan(DataConfig((f"{tmp_path}/s-{{000..001}}*.tar", f"{tmp_path}/s-*.tar"), 1))) == 3
+    with pytest.raises(ClaraError, match=r"2 of 5 are missing: .*s-003\.tar, .*s-004\.tar"):
+        scan(DataConfig((f"{tmp_path}/s-{{000..004}}.tar",), 1))
+    odd = shard(tmp_path / "run[2]{a,b}.tar", RAIN[:1])
+    assert len(scan(DataConfig((str(odd),), 1))) == 1  # what is there by that name is meant
+
+
+def test_item_5_compressed_and_remote_shards_are_named(tmp_path: Path) -> None:
+    packed = tmp_path / "0.tar.gz"
+    packed.write_bytes(gzip.compress(shard(tmp_path / "0.tar", RAIN[:1]).read_bytes()))
+    with pytest.raises(ClaraError, match=r"0\.tar\.gz is compressed \(gzip\).*`gunzip`"):
+        scan(DataConfig((str(packed),), 1))
+    for attempt in (verify_shards, lambda folder: list(rows_from_corpus("shards", folder))):
+        with pytest.raises(ClaraError, match=r"1 compressed tars \(0\.tar\.gz"):
+            attempt(tmp_path)
+    for address in ("https://a.org/0.tar", "s3://bucket/{0..9}.tar", "pipe:aws s3 cp s3://x -"):
+        with pytest.raises(ClaraError, match="are not fetched"):
+            scan(DataConfig((address,), 1))
