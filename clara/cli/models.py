@@ -13,7 +13,7 @@ import typer
 
 from clara.cli.app import DEFAULT_MODEL, BatchSize, Device, Json, Model, SkipBroken, Sources, app, left_out
 from clara.config import CONFIGS
-from clara.errors import ClaraError, unknown
+from clara.errors import ClaraError, MissingDependency, unknown
 from clara.saving import whole_file
 from clara.zoo import catalog
 
@@ -247,7 +247,7 @@ def _windows(
     try:
         return classifier.windows(item, batch_size)
     except ClaraError as e:
-        if broken is None:
+        if broken is None or isinstance(e, MissingDependency):
             raise
         broken(str(e))
         return []

@@ -98,8 +98,8 @@ class StateStore:
         return self._open[take.file][take.start : take.start + take.frames]
 
     def fill(self, model: DualEncoder, data: DataConfig, bf16: bool, stop: Callable[[], bool]) -> Iterator[str]:
-        """Compute the missing takes of all clips that `data` wants, left-out corpora included; yields a line of progress
-        per file. Ends early, between two files, when `stop()`.
+        """Compute the missing takes of all clips that `data` wants, left-out corpora included; yields a line of
+        progress per file. Ends early, between two files, when `stop()`.
 
         Raises:
             ClaraError: the folder holds states of other weights or settings, or a clip cannot be read.

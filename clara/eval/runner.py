@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from clara.config import Spec, build, load_yaml, override, to_dict
-from clara.errors import ClaraError, require, unknown
+from clara.errors import ClaraError, MissingDependency, require, unknown
 from clara.eval import report
 from clara.eval.clips import AudioTextEmbedder, Context, NoFolder, NotAtHand
 from clara.eval.composed import ComposedConfig, composed_retrieval
@@ -120,6 +120,8 @@ def run(
                 absent[name] = e
                 made["not_at_hand"].append({"name": name, "why": str(e)})
                 continue
+            except MissingDependency:
+                raise
             except ClaraError as e:
                 if world.size > 1 or len(configs) == 1:
                     raise

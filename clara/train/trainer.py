@@ -62,8 +62,8 @@ class TrainConfig:
     """A recipe. `model`: an architecture's name or a whole model config; `init`: a checkpoint to start from, whose
     config is used where `model` is null. `states`: train from stored states of the audio tower's encoder, which must
     be frozen by `optim.groups`; null trains on waves. `anchors`: train audio against one vector a fact instead of
-    texts. `ema`: decay or null. `grad_cache`: clips a chunk or null. `data.batch_size` is that of all processes together. `threads`:
-    of PyTorch in this process; null = its own choice."""
+    texts. `ema`: decay or null. `grad_cache`: clips a chunk or null. `data.batch_size` is that of all processes
+    together. `threads`: of PyTorch in this process; null = its own choice."""
 
     data: DataConfig
     steps: int
