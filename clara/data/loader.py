@@ -107,6 +107,7 @@ class Batch:
     text_index_B: Tensor
     keys: list[str]
     texts: list[str]
+    target_BD: Tensor | None = None  # of a teacher
 
 
 @dataclass(frozen=True)
@@ -277,7 +278,12 @@ class TrainBatches(Dataset):
         x, len_B = self._audio([plans[n] for n in mine], step, list(mine))
         ids_UL, mask_UL = self._tokens(local)
         keys = [plans[n].entry.key for n in mine]
-        return Batch(x, len_B, ids_UL, mask_UL, positive_BU, ignore_BU, text_index_B, keys, local)
+        target_BD = self._target([plans[n] for n in mine])
+        return Batch(x, len_B, ids_UL, mask_UL, positive_BU, ignore_BU, text_index_B, keys, local, target_BD)
+
+    def _target(self, plans: Sequence[ClipPlan]) -> Tensor | None:
+        """Embeddings of a teacher, where there is one."""
+        return None
 
     def _tokens(self, texts: list[str]) -> tuple[Tensor, Tensor]:
         """Token ids and mask, their length rounded up as far as the context allows."""

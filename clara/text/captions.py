@@ -59,11 +59,11 @@ class CaptionConfig:
     `languages` empty = every language that has a file. `original`, `augmented`, `visual`: the sample's own texts;
     `joint`: one sentence that claims several of its facts, or how strong its emotion is; `composed`: one for the two
     sounds of a mixed clip, or for a voice and the sound behind it; `said`: one that quotes the transcript with speaker
-    and emotion; `transcript`: the transcript alone; `prompts`: how many single-fact prompts each fact of the batch gets; `bank`: facts of other classes
-    added as negatives, at most; `attributes`: probability that a clip's language, speaker and what is measured of its
-    voice are captioned at all, so that they do not crowd out its emotion; `english`: that a caption is English whatever
-    the other languages; `free`: that a fact alone is said by one of its free texts instead of a template, where the
-    language has any in the folder `texts` (see clara.text.free_texts).
+    and emotion; `transcript`: the transcript alone; `prompts`: how many single-fact prompts each fact of the batch
+    gets; `bank`: facts of other classes added as negatives, at most; `attributes`: probability that a clip's language,
+    speaker and what is measured of its voice are captioned at all, so that they do not crowd out its emotion;
+    `english`: that a caption is English whatever the other languages; `free`: that a fact alone is said by one of its
+    free texts instead of a template, where the language has any in the folder `texts` (see clara.text.free_texts).
     """
 
     languages: tuple[str, ...] = ()
