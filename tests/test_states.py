@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import json
 from pathlib import Path
 
 import numpy as np
@@ -11,17 +12,21 @@ import torch
 from tones import tone_config, write_tones
 
 import clara
+from clara.audio.augment import WaveAugmentConfig
 from clara.config import Spec
 from clara.data.loader import DataConfig, MixConfig, TrainBatches
-from clara.data.states import StateBatches, StatesConfig, StateStore, name_of
+from clara.data.states import DistilBatches, StateBatches, StatesConfig, StateStore, name_of
 from clara.errors import ClaraError
 from clara.model import DualEncoder
 from clara.text.tokenizer import build_tokenizer
+from clara.train.distil import DistilConfig
 from clara.train.memo import TextMemo
 from clara.train.optim import GroupConfig, OptimConfig
 from clara.train.trainer import run
 
 FROZEN = OptimConfig(lr=0.01, warmup_steps=0, groups=(GroupConfig("audio.encoder.*", 0.0), GroupConfig("text.*", 0.0)))
+
+TEXT_FROZEN = OptimConfig(lr=0.01, warmup_steps=0, groups=(GroupConfig("text*", 0.0),))
 
 
 @pytest.fixture(scope="module")
@@ -120,6 +125,32 @@ def test_states_of_an_encoder_that_trains_are_refused(shard: str, tmp_path: Path
     states = StatesConfig(str(tmp_path / "states"), 1)
     with pytest.raises(ClaraError, match="not frozen"):
         run(tone_config(shard, tmp_path, model="test-whisper-own", states=states))
+
+
+def test_a_student_learns_its_teachers_embeddings_and_takes_its_texts(shard: str, tmp_path: Path) -> None:
+    states = StatesConfig(str(tmp_path / "states"), 2)
+    frozen = dataclasses.replace(FROZEN, lr=0.003)
+    changes = {"model": "test-whisper-own", "optim": frozen, "states": states, "steps": 10, "channels_last": False}
+    teacher = f"dir:{run(tone_config(shard, tmp_path / 'teacher', **changes))}"
+    changes = {"model": "test-conv", "distil": DistilConfig(teacher), "states": states, "optim": TEXT_FROZEN}
+    folder = run(tone_config(shard, tmp_path / "student", steps=40, **changes))
+    both = [clara.load(name, device="cpu") for name in (teacher, f"dir:{folder}")]
+    assert np.allclose(*(zoo.embed_text(["a high tone", "rain"]).numpy() for zoo in both), atol=1e-5)
+    values = [json.loads(line)["loss"] for line in (tmp_path / "student" / "metrics.jsonl").read_text().splitlines()]
+    assert sum(values[-5:]) < 0.8 * sum(values[:5])
+
+
+def test_a_take_is_rendered_again_as_it_was_stored(shard: str, model: DualEncoder, tmp_path: Path) -> None:
+    config = data(shard, augment=WaveAugmentConfig(), mix=MixConfig(1.0, background=1.0))
+    store = filled(tmp_path, model, config, 2)
+    batches = DistilBatches(config, build_tokenizer(Spec("sentencepiece")), 16000, 0, (0, 1), store)
+    plans = [StateBatches._plan(batches, i, np.random.default_rng(i)) for i in range(8)]
+    assert {p.take.number for p in plans} == {0, 1}
+    wave_BT, len_B = batches._audio(plans, 0, range(8))
+    with torch.inference_mode():
+        states, mask_BN = model.audio.states(*model.front_end(wave_BT, len_B))
+    for plan, ours, mask in zip(plans, states, mask_BN):
+        assert np.allclose(store.states(plan.take), ours[mask].numpy(), atol=1e-2)
 
 
 def test_a_memo_gives_what_the_tower_gives(model: DualEncoder) -> None:

@@ -24,11 +24,11 @@ from clara.audio.augment import SpecAugment, SpecAugmentConfig
 from clara.config import ModelConfig, arch_config, build, load_yaml, override, to_dict
 from clara.data.facts import FactBatches
 from clara.data.loader import Batch, DataConfig, TrainBatches, make_loader
-from clara.data.states import StateBatches, StatesConfig, StateStore
+from clara.data.states import DistilBatches, StateBatches, StatesConfig, StateStore
 from clara.errors import ClaraError, unknown
 from clara.model import DualEncoder
 from clara.text.tokenizer import Tokenizer, build_tokenizer
-from clara.train import checkpoint
+from clara.train import checkpoint, distil
 from clara.train.anchors import AnchorStage, anchor_model
 from clara.train.distributed import World, processes
 from clara.train.grad_cache import cached_step, plain_step
@@ -61,7 +61,8 @@ class LossConfig:
 class TrainConfig:
     """A recipe. `model`: an architecture's name or a whole model config; `init`: a checkpoint to start from, whose
     config is used where `model` is null. `states`: train from stored states of the audio tower's encoder, which must
-    be frozen by `optim.groups`; null trains on waves. `anchors`: train audio against one vector a fact instead of
+    be frozen by `optim.groups`; null trains on waves. `distil`: learn from the teacher whose states these are, on the
+    waves that they were computed from. `anchors`: train audio against one vector a fact instead of
     texts. `ema`: decay or null. `grad_cache`: clips a chunk or null. `data.batch_size` is that of all processes
     together. `threads`: of PyTorch in this process; null = its own choice."""
 
@@ -72,6 +73,7 @@ class TrainConfig:
     init: str | None = None
     anchors: AnchorStage | None = None
     states: StatesConfig | None = None
+    distil: distil.DistilConfig | None = None
     loss: LossConfig = LossConfig()
     optim: OptimConfig = OptimConfig()
     precision: str = "bf16"
@@ -144,6 +146,10 @@ def build_model(config: TrainConfig, folder: Path) -> tuple[DualEncoder, Tokeniz
     if config.anchors:
         base = _spec(config.model) if config.model else factory.create_model(config.init).config
         model, tokenizer = anchor_model(config.anchors, base, config.data, config.init, Path(config.out))
+    elif config.distil:
+        if config.model is None:
+            raise ClaraError("distil needs `model`, an architecture whose audio side is the student.")
+        model, tokenizer = distil.student(_spec(config.model), config.distil.teacher, config.init)
     elif config.model is None:
         model, tokenizer = factory.create_model(config.init), factory.get_tokenizer(config.init)
     else:
@@ -159,6 +165,8 @@ def build_model(config: TrainConfig, folder: Path) -> tuple[DualEncoder, Tokeniz
         )
     if config.loss.kind == "sigmoid" and model.bias is None:
         raise ClaraError("The sigmoid loss needs a bias: set the model's init_bias, -10.0 for example.")
+    if config.distil and not config.states:
+        raise ClaraError("distil needs `states`: the store that was filled with the teacher.")
     if config.spec_augment and model.front_end.bins == 1:
         raise ClaraError("spec_augment masks bands, and this front-end gives the waveform itself: set it to null.")
     return model, tokenizer
@@ -232,7 +240,7 @@ class Trainer:
     def rate(self) -> float:
         """Samples, or stored frames, a second: what a batch's lengths are counted in."""
         front_end = self.model.front_end
-        if not self.config.states:
+        if not self.config.states or self.config.distil:
             return front_end.sample_rate
         second = torch.zeros(1, front_end.sample_rate, device=self.world.device)
         length_1 = torch.tensor([front_end.sample_rate], device=self.world.device)
@@ -242,6 +250,11 @@ class Trainer:
         """The data set of the run: item k is this process's share of batch k."""
         c, ranks = self.config, (self.world.rank, self.world.size)
         arguments = (c.data, self.tokenizer, self.model.front_end.sample_rate, c.seed, ranks)
+        if c.distil:
+            batches = DistilBatches(*arguments, StateStore(c.states))
+            teacher = factory.create_model(c.distil.teacher).eval()
+            batches.targets, batches.target_KD = distil.targets(teacher, batches.store)
+            return batches
         if c.states:
             return StateBatches(*arguments, StateStore(c.states))
         return FactBatches(*arguments) if c.anchors else TrainBatches(*arguments)
@@ -249,14 +262,15 @@ class Trainer:
     def fill_states(self, interrupt: Interrupt) -> bool:
         """Compute the states that the store lacks; False when a signal ended it early."""
         c = self.config
-        if any(p.requires_grad for p in self.model.audio.encoder.parameters()):
+        model = factory.create_model(c.distil.teacher).to(self.world.device) if c.distil else self.model
+        if not c.distil and any(p.requires_grad for p in model.audio.encoder.parameters()):
             raise ClaraError(
                 "states: the audio encoder is not frozen. Add {match: audio.encoder.*, lr_scale: 0.0} to optim.groups, "
                 "or set states to null."
             )
         if self.world.main:
             store = StateStore(c.states)
-            for line in store.fill(self.model, c.data, c.precision == "bf16", lambda: bool(interrupt.number)):
+            for line in store.fill(model, c.data, c.precision == "bf16", lambda: bool(interrupt.number)):
                 print(line, flush=True)
         self.world.wait()
         train_mode(self.model)
@@ -291,12 +305,16 @@ class Trainer:
         self.optimizer.zero_grad(set_to_none=True)
         to = self.world.device
         inputs = [(batch.x.to(to), batch.len_B.to(to)), (batch.ids_UL.to(to), batch.mask_UL.to(to))]
-        audio = self._encode_states if self.config.states else self.model.encode_audio
+        stored = self.config.states and not self.config.distil
+        audio = self._encode_states if stored else self.model.encode_audio
         text = self._encode_remembered if self.memo else self.model.encode_text
         encoders = [self._autocast(audio), self._autocast(text)]
 
         def loss_of(audio_BD: Tensor, text_UD: Tensor) -> Tensor:
-            return self.loss(*self.world.gather(audio_BD, text_UD), batch)
+            loss = self.loss(*self.world.gather(audio_BD, text_UD), batch)
+            if batch.target_BD is None:
+                return loss
+            return loss + self.config.distil.weight * distil.distance(audio_BD, batch.target_BD)
 
         if self.config.grad_cache:
             loss = cached_step(encoders, inputs, loss_of, self.config.grad_cache, self.model)
