@@ -192,7 +192,8 @@ class Trainer:
         train_mode(self.model)
         self.trainable = [p for p in self.model.parameters() if p.requires_grad]
         frozen_text = not any(p.requires_grad for p in self.model.text.parameters())
-        self.memo = TextMemo(self.model.text) if frozen_text and not config.anchors else None
+        folder = Path(config.states.folder) if config.states and world.main else None
+        self.memo = TextMemo(self.model.text, folder) if frozen_text and not config.anchors else None
         self.ema = EMA(self.model, config.ema) if config.ema is not None else None
         self.recipe = to_dict(config)
         self.done = 0
@@ -361,6 +362,8 @@ class Trainer:
             if self.ema:
                 model.load_state_dict(self.ema.tensors)
             factory.save_checkpoint(self.out / "checkpoint", model, self.tokenizer, self.card())
+            if self.memo:
+                self.memo.save()
         self.world.wait()
 
     def card(self) -> str:
