@@ -328,7 +328,7 @@ class TrainBatches(Dataset):
         for b, (plan, said) in enumerate(zip(plans, texts)):
             inventory = self.captioner.inventory[str(plan.entry.meta.get("corpus"))]
             unnamed = plan.partner and not plan.named
-            may = open_tasks(said.facts) | (SOUND_TASKS if unnamed else frozenset())
+            may = open_tasks(said.facts | plan.entry.facts) | (SOUND_TASKS if unnamed else frozenset())
             cache: dict[frozenset[Fact], int] = {}
             for u, caption in enumerate(captions):
                 if caption.facts not in cache:

@@ -92,7 +92,8 @@ class CaptionConfig:
 
 def facts_of(meta: Mapping[str, Any]) -> frozenset[Fact]:
     """The facts that a sample's labels state: emotion and its intensity, label under its task, language, gender and age
-    of speech, and what was measured of the voice (`original.acoustics.voice`, see clara.data.acoustics)."""
+    of speech, what was measured of the voice (`original.acoustics.voice`, see clara.data.acoustics), and those of a
+    mixture by name (`original.facts`: "sound/rain", "speaker/male", …, see clara.data.scenes)."""
     facts: set[Fact] = set()
     task, label, language = meta.get("task"), meta.get("label"), meta.get("language")
     original = meta.get("original") or {}
@@ -116,7 +117,15 @@ def facts_of(meta: Mapping[str, Any]) -> frozenset[Fact]:
     measured = original.get("acoustics")
     if isinstance(measured, Mapping):
         facts |= {("voice", str(key)) for key in measured.get("voice", ())}
+    facts |= _named_facts(original)
     return frozenset(facts)
+
+
+def _named_facts(original: Mapping[str, Any]) -> set[Fact]:
+    """The facts under `original.facts`; what else other sets keep there names none."""
+    names = original.get("facts")
+    parts = [str(n).partition("/") for n in names] if isinstance(names, list | tuple) else []
+    return {(task, key) for task, _, key in parts if task in SPEECH_TASKS | SOUND_TASKS and known((task, key))}
 
 
 @cache
@@ -288,7 +297,10 @@ class Captioner:
         """The caption written for this clip alone, if one is drawn. Two sounds are captioned together, mostly, and so
         are a voice and the sound behind it."""
         c = self.config
-        sounds = frozenset(f for f in facts if f[0] in SOUND_TASKS and known(f))
+        # the text of a mixture names its sounds already
+        sounds = frozenset(
+            f for f in facts if f[0] in SOUND_TASKS and known(f) and f not in _named_facts(meta.get("original") or {})
+        )
         if len(sounds) == 2 and rng.random() < c.composed:
             return Caption(join(sounds, self.language(rng), rng), sounds)
         speech = sorted(f for f in facts if f[0] in ("emotion", "language", "speaker", "arousal", "voice"))
