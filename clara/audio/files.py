@@ -16,6 +16,7 @@ from typing import BinaryIO
 import numpy as np
 import soundfile as sf
 
+from clara.audio.bounds import check_header
 from clara.errors import ClaraError
 
 UNKNOWN = 0x7FFFF000  # sizes from here on stand for "until the end": 2 GiB less a page, 2 GiB, 4 GiB
@@ -60,7 +61,8 @@ class AudioFile:
     """An open file. `frames` is None where its header states no length.
 
     Raises:
-        ClaraError: less is there than the header states, on opening or where decoding ends.
+        ClaraError: less is there than the header states, on opening or where decoding ends; a rate or a number of
+            channels that no recording has.
         soundfile.LibsndfileError, TypeError: nothing that libsndfile knows.
     """
 
@@ -77,6 +79,7 @@ class AudioFile:
                 self.raw.seek(0)
                 self.file = _Onward(self.raw if at is None else _Patched(self.raw, at, b"\xff" * 4))
             self.rate, self.channels = self.file.samplerate, self.file.channels
+            check_header(self.rate, self.channels, name)
             self.frames: int | None = self.file.frames if stated else None
             self._refuse_cut()
         except BaseException:

@@ -18,6 +18,7 @@ import numpy as np
 import soundfile as sf
 import soxr
 
+from clara.audio.bounds import check_header
 from clara.audio.files import BLOCK_SECONDS, AudioFile
 from clara.errors import ClaraError
 
@@ -229,7 +230,11 @@ def _torchcodec(source: Any, cause: Exception) -> Any:
             "pip install -U torchcodec, or save it as wav or flac."
         ) from e
     try:
-        return AudioDecoder(bytes(source) if isinstance(source, bytes | bytearray) else str(source))
+        decoder = AudioDecoder(bytes(source) if isinstance(source, bytes | bytearray) else str(source))
+        check_header(decoder.metadata.sample_rate or 0, decoder.metadata.num_channels or 0, name)
+        return decoder
+    except ClaraError:
+        raise
     except (RuntimeError, ValueError) as e:
         if "best audio stream" in str(e):
             raise ClaraError(f"{name} holds pictures and no sound.") from e

@@ -28,9 +28,11 @@ from clara.saving import MOVING, check_digests, digests, place_files, settle, sh
 from clara.text.tokenizer import HFTokenizer, Tokenizer, build_tokenizer
 from clara.towers.base import weightless
 from clara.zoo import catalog, convert, hub
+from clara.zoo.unpickle import weights_sha256
 
 CONFIG, WEIGHTS, CARD = "clara.yaml", "model.safetensors", "README.md"
 SAVED_WITH = "saved_with"  # in the weights' metadata: JSON, file -> sha256 of what was saved beside them
+PADDED_SHARE = 0.03  # of a table of token embeddings that no token has: their number is often rounded up
 WAIT_SECONDS = 60.0  # for another process that saves or settles the same folder
 CONVERTED = """
 Another project's checkpoint as a CLARA folder, its weights unchanged in float32 and its tokenizer beside them.
@@ -158,6 +160,7 @@ def load_checkpoint(folder: str | Path, name: str | None = None) -> Loaded:
         check_digests(folder, json.loads(saved_with), WEIGHTS)
     tokenizer = _own_tokenizer(config.tokenizer, folder)
     model = build_around(config, tensors, str(path))
+    check_vocabulary(model, tokenizer, str(folder))
     return Loaded(name or folder.name, model.eval(), tokenizer, sha256_of(path))
 
 
@@ -169,7 +172,22 @@ def load_foreign(path: str | Path, family: str, tokenizer: str | None = None, na
     """
     foreign = convert.read_foreign(path, family, tokenizer)
     model = build_around(foreign.config, foreign.tensors, str(foreign.weights))
-    return Loaded(name or Path(path).name, model.eval(), foreign.tokenizer, sha256_of(foreign.weights))
+    check_vocabulary(model, foreign.tokenizer, str(path))
+    return Loaded(name or Path(path).name, model.eval(), foreign.tokenizer, weights_sha256(foreign.weights))
+
+
+def check_vocabulary(model: DualEncoder, tokenizer: Tokenizer, where: str) -> None:
+    """ClaraError where the tokenizer is not the text tower's: it has more tokens than the tower has embeddings, or far
+    fewer. A table may be a little longer, for some are padded."""
+    modules = list(model.text.modules())
+    own = next((m.get_input_embeddings() for m in modules if hasattr(m, "get_input_embeddings")), None)
+    table = own or next(m for m in modules if isinstance(m, torch.nn.Embedding))
+    rows, tokens = table.num_embeddings, tokenizer.vocab_size
+    if not (1 - PADDED_SHARE) * rows <= tokens <= rows:
+        raise ClaraError(
+            f"{where}: the tokenizer has {tokens} tokens, the text tower {rows} embeddings: it is another model's "
+            "tokenizer, or lacks files. Put the one there that the model was trained with."
+        )
 
 
 def convert_checkpoint(
