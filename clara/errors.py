@@ -14,6 +14,11 @@ class ClaraError(ValueError):
     """Every error a user can cause. The message names the input, the expectation and the remedy."""
 
 
+class MissingDependency(ClaraError):
+    """Something has to be installed. The input is not at fault: whoever leaves out broken clips must not leave it
+    out."""
+
+
 def unknown(kind: str, name: object, known: Iterable[str]) -> ClaraError:
     """Return (not raise) an error for a `name` that is none of `known`, with the nearest names."""
     names = sorted(known)
@@ -25,8 +30,8 @@ def unknown(kind: str, name: object, known: Iterable[str]) -> ClaraError:
 
 
 def require(module: str, extra: str) -> ModuleType:
-    """Import an optional dependency, or raise a ClaraError that names the extra to install."""
+    """Import an optional dependency, or raise a MissingDependency that names the extra to install."""
     try:
         return importlib.import_module(module)
     except ImportError as e:
-        raise ClaraError(f"{module!r} is needed here and is not installed: pip install 'clara[{extra}]'.") from e
+        raise MissingDependency(f"{module!r} is needed here and is not installed: pip install 'clara[{extra}]'.") from e

@@ -5,8 +5,8 @@
 Reads CSV files with columns caption, caption_1 … or description; seconds on one core. Each line that is written:
 {"text": caption, "events": [["sound", "dog"], ["sound", "laughing", "female"], …], "stages": [0, 1], "order":
 "together" | "then", "source": name of the file}. Events of one stage are heard together, stages one after the other.
-A third item says who makes a vocal sound ("people": several, of whatever kind). ["speech", "one"] and ["speech", "many"]
-are speech of whomever. A caption with any word that the lexicon (captions_match.yaml) does not explain is left out.
+A third item says who makes a vocal sound ("people": several, of whatever kind). ["speech", "one"] and ["speech",
+"many"] are speech of whomever. A caption with any word that captions_match.yaml does not explain is left out.
 """
 
 from __future__ import annotations

@@ -9,7 +9,6 @@ small languages get pieces of their own. About two minutes on two cores.
 
 from __future__ import annotations
 
-import csv
 import io
 import json
 import random
@@ -21,6 +20,7 @@ from typing import Annotated
 import sentencepiece
 import typer
 
+from clara.data.manifest import read_table
 from clara.text.prompts import fill, languages, load_language
 
 VOCABULARY = 20000
@@ -32,9 +32,8 @@ def captions(folder: Path) -> Iterator[str]:
     for path in sorted(folder.glob("*.csv")):
         if "train" not in path.stem and "5k" not in path.stem:
             continue
-        with path.open(encoding="utf-8", newline="") as file:
-            for row in csv.DictReader(file):
-                yield from (v for k, v in row.items() if k and k.startswith(("caption", "description", "title")) and v)
+        for row in read_table(path, ()):
+            yield from (v for k, v in row.items() if k.startswith(("caption", "description", "title")) and v)
 
 
 def names(path: Path) -> Iterator[str]:

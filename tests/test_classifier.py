@@ -74,14 +74,17 @@ def test_calibration_subtracts_each_labels_mean_score(zoo: Embedder, clips: list
     expected_BK = (logits_BK - logits_BK.mean(0)).softmax(-1)
     plain = Classifier(zoo, labels)
     before = plain(clips)
-    calibrated = Classifier(zoo, labels).calibrate(clips)
+    calibrated = Classifier(zoo, labels).calibrate(clips, "mean")
     for _ in range(2):  # calibrating again starts afresh
         torch.testing.assert_close(calibrated.probabilities(audio_BD), expected_BK, atol=1e-5, rtol=0)
-        calibrated.calibrate(clips)
+        calibrated.calibrate(clips, "mean")
     assert all(p.calibrated for p in calibrated(clips))
     assert plain(clips) == before
     with pytest.raises(ClaraError, match="Got 1 clips to calibrate on"):
         plain.calibrate(clips[:1])
+    with pytest.raises(ClaraError, match="'median': expected one of auto, mean, prior"):
+        calibrated.calibrate(clips, "median")
+    torch.testing.assert_close(calibrated.probabilities(audio_BD), expected_BK, atol=1e-5, rtol=0)  # as it was
 
 
 def test_windows_have_times(zoo: Embedder, clips: list) -> None:

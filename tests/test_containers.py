@@ -1,20 +1,15 @@
-"""m4a, mp4, webm, mkv and aac with torchcodec and FFmpeg themselves, where they are installed."""
+"""m4a, mp4, webm, mkv and aac, which libsndfile does not know."""
 
 from __future__ import annotations
 
 from pathlib import Path
 
+import av
 import numpy as np
 import pytest
 
 from clara.audio import waveform
 from clara.errors import ClaraError
-
-try:
-    import torchcodec.decoders  # noqa: F401
-except (ImportError, OSError, RuntimeError):
-    pytest.skip("torchcodec or FFmpeg is not installed", allow_module_level=True)
-av = pytest.importorskip("av")
 
 SECONDS, RATE = 65.0, 48000
 T = np.arange(int(SECONDS * RATE)) / RATE
@@ -85,6 +80,6 @@ def test_what_breaks_off_is_told_without_places_in_sources(folder: Path, tmp_pat
     for name in ("a.m4a",):
         data = (folder / name).read_bytes()
         (tmp_path / name).write_bytes(data[: len(data) // 2])
-        with pytest.raises(ClaraError, match="cannot be decoded as audio") as e:
+        with pytest.raises(ClaraError, match=r"breaks off|cannot be decoded as audio") as e:
             waveform.read(tmp_path / name, 16000)
         assert ".cpp" not in str(e.value) and "\n" not in str(e.value)

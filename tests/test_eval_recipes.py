@@ -68,7 +68,7 @@ def pack(folder: Path, name: str) -> None:
                 speaker = ("03", "08", "09", "10")[i % 4] if i < 10 else "13"
                 split = "test" if name == "emodb" else "train" if i < 10 else scored
                 cells = {"file": f"{label}{i}.wav", "seconds": 0.3, "split": split, "language": language}
-                table.writerow(cells | {"speaker": speaker, column: label})
+                table.writerow(cells | {"speaker": speaker, "transcript": f"{label} {i % 3}", column: label})
 
 
 @pytest.fixture(scope="module")

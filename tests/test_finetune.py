@@ -62,7 +62,7 @@ def test_several_captions_of_one_clip_and_labels_by_task(tmp_path: Path) -> None
     [
         ("file,text\na.wav,x\n", "no column audio"),
         ("audio,text\na.wav,\n", r"t.csv:2: no 'text'"),
-        ("audio, text\na.wav,x\n", r"columns are 'audio', ' text'"),
+        ("audio, text\na.wav,x\n", r"columns 'audio', ' text'"),
         ("audio,text\na.wav,a dog, barking\n", r"t.csv:2: expected 2 cells.* needs quotes"),
         ("audio,text\na.wav,x\nb.wav,y\n", r"1 of 2 files are missing: .*b\.wav"),
         ("audio,emotion\na.wav,angr\n", r"t\.csv:2.*Did you mean 'anger'"),

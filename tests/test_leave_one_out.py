@@ -129,6 +129,7 @@ def test_a_run_that_failed_is_no_result_and_is_made_again(recipe: Path, trained:
     monkeypatch.setattr(module, "evaluate", lambda *a: (_ for _ in ()).throw(ClaraError("stopped here")))
     with pytest.raises(ClaraError, match="stopped here"):
         leave_one_out(recipe, ["seeds=[0]", "corpora=[nemo]"])
+    assert list(Path(trained[0].out).glob("step-*"))  # nothing is trained twice for a failed evaluation
     monkeypatch.setattr(module, "evaluate", evaluate)
     made = leave_one_out(recipe, ["seeds=[0]", "corpora=[nemo]"], lambda line: None)
     assert len(trained) == 2 and len(made["runs"]) == 1

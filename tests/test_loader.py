@@ -198,7 +198,7 @@ def test_what_else_a_sample_holds_is_left(tmp_path: Path) -> None:
         tar.write({"__key__": "1", "FLAC": data.getvalue(), "JSON": b'{"text": "wind"}', "cls": b"0"})
     assert [(e.key, e.meta["text"]) for e in scan_tar(str(path))] == [("0", ("rain",)), ("1", ("wind",))]
     (tmp_path / "b.tar").write_bytes(gzip.compress(path.read_bytes()))
-    with pytest.raises(ClaraError, match=r"b.tar cannot be read as a shard"):
+    with pytest.raises(ClaraError, match=r"b.tar is compressed"):
         list(scan_tar(str(tmp_path / "b.tar")))
     with webdataset.TarWriter(str(path), encoder=False) as tar:
         tar.write({"__key__": "0", "flac": data.getvalue(), "json": '{"text": "łoś"}'.encode("latin2")})

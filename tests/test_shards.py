@@ -288,8 +288,7 @@ def test_verify_finds_bad_samples(tmp_path: Path) -> None:
     members = [("ok.flac", good), ("ok.json", meta), ("text.flac", b"no audio"), ("text.json", meta)]
     members += [("lone.flac", good), ("bad.flac", good), ("bad.json", b"{"), ("list.flac", good), ("list.json", b"[]")]
     members += [("silent.json", meta), ("cut.flac", good[: len(good) // 2]), ("cut.json", meta)]
-    vorbis = encoded(2.0, "OGG")
-    members += [("short.ogg", vorbis[: len(vorbis) // 2]), ("short.json", b'{"seconds": 2.0}')]
+    members += [("short.ogg", encoded(1.0, "OGG")), ("short.json", b'{"seconds": 2.0}')]
     members += [("ok.flac", good), ("ok.json", meta)]
     tar_of(tmp_path / "0.tar", members)
     found = {p.key: p.what for p in verify_shards(tmp_path)}
@@ -342,7 +341,8 @@ def test_laion_and_original_clara_shards(tmp_path: Path) -> None:
         members += [(f"{i}.flac", encoded()), (f"{i}.json", json.dumps(meta).encode())]
     path = tar_of(tmp_path / "root" / "EmoV_DB" / "valid" / "0.tar", members)
     tar_of(path.with_name("1.tar"), members)
-    assert verify_shards(tmp_path / "root") == [], "their keys start from 0 in every shard"
+    found = [(p.key, p.what.partition(":")[0]) for p in verify_shards(tmp_path / "root")]
+    assert found == [("5", "nothing to learn from")] * 2, "their keys start from 0 in every shard"
     rows = [s.row for s in read_shard(path)]
     assert {(r.corpus, r.split) for r in rows} == {("EmoV_DB", "valid")}
     assert (rows[0].emotion, rows[0].gender, rows[0].age, rows[0].task) == ("anger", "female", "31", "emotion")

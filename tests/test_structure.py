@@ -29,7 +29,7 @@ FLOORS = {
     "cli": 7,
     "__main__": 7,
 }
-FREE = {"losses", "metrics"}
+FREE = {"losses", "metrics", "calibration"}
 MAX_FILE, MAX_TOWER_FILE, MAX_FUNCTION, MAX_ARGUMENTS = 400, 600, 60, 6
 
 

@@ -11,6 +11,7 @@ from torch import Tensor
 from torch.nn.functional import normalize
 
 from clara.apps.search import embedder, vectors
+from clara.calibration import offsets
 from clara.errors import ClaraError
 from clara.text.prompts import fill, language_code, own_prompts, prompts, task_labels, term
 from clara.text.tokenizer import Tokenizer
@@ -21,7 +22,7 @@ from clara.zoo.embedder import Embedder
 class Prediction:
     """`label` is the best label and `scores` the softmax over all labels, best first. With a task, labels are its keys
     (the same in every language) and `name` is the best one's name in the classifier's language. `calibrated` tells that
-    each label's mean score over unlabelled clips was subtracted."""
+    the scores were set right by unlabelled clips (`Classifier.calibrate`)."""
 
     label: str
     name: str
@@ -104,26 +105,37 @@ class Classifier:
         times_W2, audio_WD = self.zoo.embed_windows(source, batch_size)
         return [(start, end, p) for (start, end), p in zip(times_W2.tolist(), self.predict(audio_WD))]
 
-    def calibrate(self, unlabelled: Any, batch_size: int = 16) -> Classifier:
-        """Subtract each label's mean score over these clips from now on; returns self.
+    def calibrate(self, sources: Any, method: str = "auto", batch_size: int = 16) -> Classifier:
+        """Take away, from now on, what these unlabelled clips share with a label; returns self.
 
-        This takes away what a whole corpus shares with a label (its room, its microphone). It needs clips in which the
-        labels are about equally frequent. Predictions say so in `calibrated`; report both figures.
+        Rooms, microphones and corpora shift all scores. Give as many clips of one kind as there are, 50 or more; they
+        may be those to be classified. Predictions say so in `calibrated`; report both figures.
+
+        Args:
+            sources: paths, folders, encoded bytes or (array, rate).
+            method: "mean" subtracts each label's mean score, and needs clips in which the labels are about equally
+                frequent. "prior" is for folders in which some are much more frequent: it subtracts less and prefers
+                the frequent labels. "auto" estimates which of the two a folder is. With fewer than 50 clips of unknown
+                balance, or nearly all of one label, uncalibrated predictions are the safer ones.
+
+        Raises:
+            ClaraError: fewer than two clips, or an unknown method.
         """
-        return self.calibrate_embeddings(self.zoo.embed_audio(unlabelled, batch_size))
+        return self.calibrate_embeddings(self.zoo.embed_audio(sources, batch_size), method)
 
-    def calibrate_embeddings(self, audio_BD: Tensor) -> Classifier:
+    def calibrate_embeddings(self, audio_BD: Tensor, method: str = "auto") -> Classifier:
         """`calibrate` on embeddings that exist already."""
-        audio_BD = vectors(audio_BD, self.label_KD.shape[1])
-        if len(audio_BD) < 2:
+        if len(vectors(audio_BD, self.label_KD.shape[1])) < 2:
             raise ClaraError(f"Got {len(audio_BD)} clips to calibrate on: expected many, at least two.")
-        self.bias_K = None
-        self.bias_K = self._logits(audio_BD).mean(0)
+        self.bias_K = offsets(self._scores(audio_BD), method)
         return self
 
     def _logits(self, audio_BD: Tensor) -> Tensor:
-        logits_BK = self.zoo.scale * vectors(audio_BD, self.label_KD.shape[1]) @ self.label_KD.T
-        return logits_BK if self.bias_K is None else logits_BK - self.bias_K
+        scores_BK = self._scores(audio_BD)
+        return scores_BK if self.bias_K is None else scores_BK - self.bias_K
+
+    def _scores(self, audio_BD: Tensor) -> Tensor:
+        return self.zoo.scale * vectors(audio_BD, self.label_KD.shape[1]) @ self.label_KD.T
 
     def _embed_labels(self) -> Tensor:
         """The mean of each label's unit prompt vectors, of unit length again (Radford et al. 2021, sec. 3.1.4)."""

@@ -15,7 +15,7 @@ from torch import Tensor
 from tqdm import tqdm
 
 from clara.audio import waveform
-from clara.errors import ClaraError
+from clara.errors import ClaraError, MissingDependency
 from clara.saving import whole_file
 from clara.zoo.embedder import Embedder, check_finite, expand
 
@@ -168,6 +168,8 @@ def embed_sources(
             try:
                 parts.append(zoo.embed_audio([item], batch_size))
                 found.append(item)
+            except MissingDependency:
+                raise
             except ClaraError as e:
                 broken(str(e))
     if not found:

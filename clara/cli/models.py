@@ -13,7 +13,7 @@ import typer
 
 from clara.cli.app import DEFAULT_MODEL, BatchSize, Device, Json, Model, SkipBroken, Sources, app, left_out
 from clara.config import CONFIGS
-from clara.errors import ClaraError, unknown
+from clara.errors import ClaraError, MissingDependency, unknown
 from clara.saving import whole_file
 from clara.zoo import catalog
 
@@ -131,6 +131,7 @@ def classify(
     top: Annotated[int, typer.Option(min=1, help="Labels shown.")] = 3,
     windows: Annotated[bool, typer.Option("--windows", help="One answer a window, with times.")] = False,
     calibrate: Annotated[Path | None, typer.Option(help="Folder of unlabelled clips of the same kind.")] = None,
+    calibration: Annotated[str, typer.Option(help="mean (balanced labels), prior (unbalanced) or auto.")] = "auto",
     as_json: Json = False,
     model: Model = DEFAULT_MODEL,
     device: Device = None,
@@ -149,7 +150,7 @@ def classify(
     zoo = _load(model, device)
     classifier = Classifier(zoo, own, task, language, template or None)
     if calibrate is not None:
-        classifier.calibrate(calibrate, batch_size)
+        classifier.calibrate(calibrate, calibration, batch_size)
     broken = left_out(skip_broken)
     found: list[tuple[Any, dict[str, float], Prediction]]
     if windows:
@@ -246,7 +247,7 @@ def _windows(
     try:
         return classifier.windows(item, batch_size)
     except ClaraError as e:
-        if broken is None:
+        if broken is None or isinstance(e, MissingDependency):
             raise
         broken(str(e))
         return []

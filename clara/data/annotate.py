@@ -17,7 +17,7 @@ from tqdm import tqdm
 from clara.data.manifest import TEXTS, Row, read_manifest, write_manifest
 from clara.data.parallel import run_jobs, sole_writer
 from clara.data.samples import read_index, read_shard, sha256_of
-from clara.data.tars import groups, writer
+from clara.data.tars import groups, tars_below, writer
 from clara.errors import ClaraError
 
 Addition = Mapping[str, Any]
@@ -90,7 +90,7 @@ def _write_annotated(source: Path, out: Path, additions: Mapping[str, Addition])
 
 
 def _shards(folder: Path) -> list[Path]:
-    found = sorted(folder.rglob("*.tar"))
+    found = tars_below(folder)
     if not found:
         raise ClaraError(f"No shards (*.tar) below {folder}.")
     return found

@@ -16,6 +16,7 @@ from typing import Any
 from clara.audio.waveform import EXTENSIONS
 from clara.data.manifest import FIELDS, Corpus, Row, find_files, is_there, load_corpus, rows_from_corpus
 from clara.data.samples import read_index, scan_rows
+from clara.data.tars import tars_below
 from clara.errors import ClaraError
 from clara.text.prompts import task_labels
 
@@ -287,7 +288,7 @@ def shard_rows(folder: str | Path, corpora: Iterable[str] | None = None) -> Iter
         ClaraError: a tar that cannot be read, or a clip without JSON.
     """
     folder, wanted = Path(folder), None if corpora is None else set(corpora)
-    paths = sorted(folder.rglob("*.tar"))
+    paths = tars_below(folder)
     if wanted is not None and (folder / "index.json").is_file():  # our own shards bear their corpus' name
         names = {e["name"] for e in read_index(folder)["shards"]}
         paths = [p for p in paths if p.name in names and any(p.name.startswith(f"{c}-") for c in wanted)]

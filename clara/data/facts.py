@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Sequence
+
 import numpy as np
 
 from clara.data.loader import ClipPlan, ClipText, DataConfig, Entry, TrainBatches, scan

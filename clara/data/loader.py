@@ -8,7 +8,8 @@ balanced over corpora × languages × classes whatever the order on disk. Every 
 from __future__ import annotations
 
 import dataclasses
-import glob
+import warnings
+from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -24,7 +25,8 @@ from clara.audio.features import pad_waves
 from clara.audio.waveform import read
 from clara.data.manifest import TEXTS
 from clara.data.parallel import end_with_parent
-from clara.data.samples import scan_rows
+from clara.data.samples import NOTHING, SPLITS, scan_rows
+from clara.data.tars import shards_of
 from clara.errors import ClaraError
 from clara.text.captions import (
     SOUND_TASKS,
@@ -43,6 +45,8 @@ from clara.text.tokenizer import Tokenizer
 # texts and tokens of a batch are padded to multiples of this: oneDNN compiles and keeps kernels for every new shape
 ROUND = 8
 LEAST_SECONDS = 2.0  # of a longer sound that a shorter one is laid into
+
+BLACKLISTED = "blacklisted"  # of WavCaps: what test sets hold too
 
 
 @dataclass(frozen=True)
@@ -140,9 +144,7 @@ class Entry:
 
 def scan(config: DataConfig) -> list[Entry]:
     """All samples of the shards that the config wants. ClaraError for no shards, a broken tar or no samples left."""
-    paths = sorted({p for pattern in config.shards for p in glob.glob(pattern)})
-    if not paths:
-        raise ClaraError(f"No shards match {list(config.shards)}. Write them with `clara shards`.")
+    paths = [str(path) for path in shards_of(config.shards)]
     entries, wanted = [e for path in paths for e in scan_tar(path)], set(config.splits)
     kept = [
         e
@@ -154,7 +156,22 @@ def scan(config: DataConfig) -> list[Entry]:
     if not kept:
         seen = sorted({str(e.meta.get("split")) for e in entries})
         raise ClaraError(f"No captioned sample of splits {sorted(wanted)} in {len(paths)} shards (splits: {seen}).")
+    _say_left_out(entries, config)
     return kept
+
+
+def _say_left_out(entries: Sequence[Entry], config: DataConfig) -> None:
+    """One warning of what is not trained on although nobody asked to leave it out."""
+    mute = [e for e in entries if not (e.facts or own_texts(e.meta, config.captions))]
+    strange = Counter(str(e.meta.get("split")) for e in entries if e.meta.get("split") not in (*SPLITS, BLACKLISTED))
+    strange = Counter({name: n for name, n in strange.items() if not any(w.endswith(name) for w in config.splits)})
+    whys = []
+    if mute:
+        whys.append(f"{len(mute)} without a text or a known label (first: {mute[0].tar} {mute[0].key!r}; {NOTHING})")
+    if strange and config.splits:
+        whys.append("by splits: " + ", ".join(f"{n} of {name!r}" for name, n in sorted(strange.items())))
+    if whys:
+        warnings.warn(f"Of {len(entries)} samples some are left out: {'; '.join(whys)}.", stacklevel=3)
 
 
 def own_texts(meta: Mapping[str, Any], captions: CaptionConfig) -> Sequence[str]:

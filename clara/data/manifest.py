@@ -18,6 +18,8 @@ from clara.errors import ClaraError, unknown
 
 TASKS = ("emotion", "sound", "instrument", "word", "language", "speaker", "arousal", "caption")
 WHEEL_CORPORA = Path(__file__).parents[1] / "_recipes" / "corpora"
+LONGEST_CELL = 1 << 24  # characters
+csv.field_size_limit(LONGEST_CELL)  # of the process; 131,072 is less than some transcripts have
 TEXTS = ("text", "text_augmented", "visual_captions")
 
 
@@ -250,28 +252,99 @@ def _checked(module: ModuleType, folder: Path) -> Iterator[Row]:
 def read_table(
     path: str | Path, columns: Sequence[str], delimiter: str = ",", quoted: bool = True, header: bool = True
 ) -> Iterator[dict[str, str]]:
-    """The records of a CSV file (for plug-ins). Without a header, `columns` are all its columns in their order.
+    """As `numbered_table`, without the lines."""
+    for _, record in numbered_table(path, columns, delimiter, quoted, header):
+        yield record
+
+
+def numbered_table(
+    path: str | Path, columns: Sequence[str], delimiter: str = ",", quoted: bool = True, header: bool = True
+) -> Iterator[tuple[int, dict[str, str]]]:
+    """The records of a CSV file (for plug-ins), each with the line on which it begins. Without a header, `columns` are
+    all its columns in their order. Quoting is strict: a quote that is not closed swallows no rows.
 
     Raises:
-        ClaraError: a missing file, column or cell.
+        ClaraError: a missing file, column or cell, a column named twice, a wrong quote.
     """
     path = Path(path)
     if not path.is_file():
         raise ClaraError(f"No such file: {path}. Expected a table with the columns {', '.join(columns)}.")
+    names = None if header else list(columns)
+    for line, cells in _records(path, delimiter, quoted):
+        if names is None:
+            names = cells
+            check_columns(path, names, columns, delimiter)
+            if twice := {n for n in names if n and names.count(n) > 1}:
+                raise ClaraError(f"{path}: the column {min(twice)!r} is there twice: one of them would be lost.")
+            continue
+        if len(cells) != len(names):
+            raise ClaraError(
+                f"{path}:{line}: expected {len(names)} cells, got {len(cells)}. A cell with a {delimiter!r} in it "
+                "needs quotes around it."
+            )
+        yield line, dict(zip(names, cells))
+    if names is None:
+        check_columns(path, (), columns, delimiter)
+
+
+def _records(path: Path, delimiter: str, quoted: bool) -> Iterator[tuple[int, list[str]]]:
     quoting = csv.QUOTE_MINIMAL if quoted else csv.QUOTE_NONE
+    before, width = 0, 0
     try:
         with path.open(encoding="utf-8-sig", newline="") as file:
-            names = None if header else list(columns)
-            reader = csv.DictReader(file, names, delimiter=delimiter, quoting=quoting)
-            check_columns(path, reader.fieldnames or (), columns, delimiter)
-            for record in reader:
-                if None in record or None in record.values():
-                    where = f"{path}:{reader.line_num}"
-                    count = f"expected {len(reader.fieldnames or ())} cells, got more or fewer"
-                    raise ClaraError(f"{where}: {count}. A cell with a {delimiter!r} in it needs quotes around it.")
-                yield record
+            reader = csv.reader(file, delimiter=delimiter, quoting=quoting, strict=True)
+            try:
+                for cells in reader:
+                    width = width or len(cells)
+                    # a cell may hold line breaks, but one that holds what looks like a row has eaten it
+                    inner = [
+                        x for c in cells if "\n" in c for x in c.splitlines() if x.count(delimiter) >= width - 1 > 0
+                    ]
+                    if inner:
+                        raise csv.Error(f"a cell runs to line {reader.line_num} over what looks like a row")
+                    if cells:
+                        yield before + 1, cells
+                    before = reader.line_num
+            except csv.Error as e:
+                raise ClaraError(
+                    f"{path}:{before + 1}: {e}. Is a quote not closed? A quote within a quoted cell is doubled, and a "
+                    f"cell holds at most {LONGEST_CELL:,} characters."
+                ) from e
     except UnicodeDecodeError as e:
         raise ClaraError(f"{path} is not UTF-8 ({e.reason}): save the table as UTF-8.") from e
+
+
+def clips_of_table(
+    path: Path, records: Iterable[tuple[int, Mapping[str, str]]], several: Sequence[str] = ("text", "label")
+) -> Iterator[tuple[str, dict[str, list[str]]]]:
+    """One clip for all records with the same path under `audio`, in order of the first: (file:line of it, cells).
+
+    Cells of the columns `several` are put together; of any other column the records of a clip may leave some empty,
+    and must otherwise agree.
+
+    Raises:
+        ClaraError: no `audio`, or records of one clip that differ in another column, with both lines.
+    """
+    clips: dict[str, dict[str, dict[str, int]]] = {}
+    lines: dict[str, int] = {}
+    for line, record in records:
+        cells = {name: value.strip() for name, value in record.items() if value.strip()}
+        if "audio" not in cells:
+            raise ClaraError(f"{path}:{line}: the cell 'audio' is empty: expected the path of a clip.")
+        audio = os.path.normpath(cells.pop("audio"))
+        lines.setdefault(audio, line)
+        clip = clips.setdefault(audio, {})
+        for name, value in cells.items():
+            values = clip.setdefault(name, {})
+            if values and value not in values and name not in several:
+                ((other, first),) = values.items()
+                raise ClaraError(
+                    f"{path}:{line}: {name} is {value!r}, and {other!r} on line {first}, of the same clip {audio}. "
+                    f"Records of one clip may differ in {' and '.join(several)} alone: mend one of them."
+                )
+            values.setdefault(value, line)
+    for audio, clip in clips.items():
+        yield f"{path}:{lines[audio]}", {"audio": [audio], **{name: list(values) for name, values in clip.items()}}
 
 
 def check_columns(path: Path, found: Sequence[str], wanted: Sequence[str], delimiter: str = ",") -> None:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import re
 import tarfile
 from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass
@@ -18,11 +19,16 @@ from tqdm import tqdm
 
 from clara.audio.waveform import EXTENSIONS, info, stream
 from clara.data.manifest import TEXTS, Row, row_from_dict
-from clara.data.tars import content, grouped, groups
-from clara.errors import ClaraError
+from clara.data.tars import content, grouped, groups, tars_below
+from clara.errors import ClaraError, MissingDependency
+from clara.text.captions import facts_of, known
 
 # Keys of `original_data` under which the published scripts keep what a Row names; the first that is there counts.
-LABELS = ("class_names", "class_name", "category", "class", "label")
+LABELS = ("class_names", "class_name", "category", "class", "label", "labels", "classname", "label_name", "sound_class")
+# Keys under which captions lie, at the top (LAION: text; WavCaps, AudioSetCaps: caption) or in one of NESTED
+CAPTIONS = ("text", "caption", "captions", "raw_text", "description", "title")
+NESTED = ("original_data", "json", "meta", "metadata", "info", "annotation", "annotations", "data")
+NUMBERED = re.compile(r"(?:caption|text)_?\d+")  # Clotho's and AudioCaps' caption_1 …
 SPEAKERS = ("speaker", "speaker_id", "actor_id", "user_id")
 AUGMENTED = ("text_augment_all", "text_augment_t5")
 EMOTIONS = {
@@ -35,8 +41,10 @@ EMOTIONS = {
     "bored": "boredom",
 }
 GENDERS = {"man": "male", "woman": "female", "m": "male", "f": "female", "male": "male", "female": "female"}
+SPLIT_NAMES = {"training": "train", "tr": "train"}
 SPLITS = ("train", "valid", "validation", "val", "test", "unbalanced_train", "balanced_train", "eval")
 AUDIO = tuple(e[1:] for e in EXTENSIONS)
+NOTHING = f"no text under {', '.join(CAPTIONS)}, in a .txt, or as a label"
 BLOCK = 30.0  # seconds decoded at a time
 
 
@@ -66,13 +74,12 @@ def sample_from_wds(sample: Mapping[str, Any]) -> Sample:
     """A Sample from what `webdataset.WebDataset(url)` yields: `__key__`, `__url__`, audio bytes and json, undecoded.
 
     Raises:
-        ClaraError: no audio, no JSON, or a JSON that is no description of a clip.
+        ClaraError: no audio, neither JSON nor text, or a JSON that is no description of a clip.
     """
     key, url = str(sample.get("__key__", "?")), str(sample.get("__url__", ""))
     where = f"{url} sample {key!r}".strip()
     suffix = audio_suffix([s for s in sample if s[0] != "_"], where)
-    meta = sample["json"]
-    meta = _parsed(meta, where) if isinstance(meta, bytes | str) else meta
+    meta = _description(sample, where)
     row = row_from_meta(meta, f"{url}::{key}.{suffix}" if url else f"{key}.{suffix}", where)
     return Sample(key, suffix, sample[suffix], row)
 
@@ -81,16 +88,27 @@ def audio_suffix(suffixes: Collection[str], where: str) -> str:
     """Which of a sample's `suffixes` is its audio.
 
     Raises:
-        ClaraError: no audio, or no JSON beside it: what webdataset pairs has one key, and stands side by side.
+        ClaraError: no audio, or neither JSON nor text beside it: what webdataset pairs has one key, and stands side by
+            side.
     """
     found = [s for s in AUDIO if s in suffixes]
-    if found and "json" in suffixes:
+    if found and ("json" in suffixes or "txt" in suffixes):
         return found[0]
-    what = "no JSON beside the audio" if found else f"no audio ({', '.join(AUDIO)})"
+    what = "no JSON and no text beside the audio" if found else f"no audio ({', '.join(AUDIO)})"
     why = "A sample's members stand side by side."
     if any(s.rpartition(".")[2] in (*AUDIO, "json") for s in suffixes if "." in s):
         why = "A key ends at the first dot of a file's name: write '_' for the dots in it."
     raise ClaraError(f"{where}: {what}; found {sorted(suffixes)}. {why}")
+
+
+def _description(parts: Mapping[str, Any], where: str) -> Any:
+    """The JSON of a sample; its text, webdataset's way, where there is no caption in that or no JSON at all."""
+    meta = parts.get("json", {})
+    meta = _parsed(meta, where) if isinstance(meta, bytes | str) else meta
+    if "txt" in parts and isinstance(meta, Mapping) and not _captions(meta):
+        text = parts["txt"]
+        meta = {**meta, "text": text.decode("utf-8", errors="replace") if isinstance(text, bytes) else text}
+    return meta
 
 
 def _parsed(text: bytes | str, where: str) -> Any:
@@ -112,24 +130,28 @@ def row_from_meta(meta: Any, audio: str, where: str = "sample") -> Row:
     original = meta.get("original_data") or {}
     if not isinstance(original, Mapping):
         original = {"value": original}
-    known = {} if "corpus" in meta else original  # our own JSON says all it knows at the top
+    told = {} if "corpus" in meta else original  # our own JSON says all it knows at the top
     folders = Path(audio.partition("::")[0]).parts[:-1]
     split = folders[-1] if folders and folders[-1] in SPLITS else "train"
     above = [f for f in folders if f not in SPLITS]
-    row = {name: _texts(meta.get(name)) for name in TEXTS}
+    row = {name: _texts(meta.get(name)) for name in TEXTS} | {"text": _captions(meta)}
     row["text_augmented"] += [t for key in AUGMENTED for t in _texts(meta.get(key))]
-    row["visual_captions"] += _texts(meta.get("captions"))
+    if isinstance(meta.get("captions"), Mapping):
+        row["visual_captions"] += _texts(meta["captions"])  # of the frames of a film, by their number
+    labels = _labels(meta, told)
+    if not row["text"] and "corpus" not in meta:
+        row["text"] = _said_by_labels(meta, original, labels)
     return row_from_dict(
         row
         | {
             "audio": audio,
             "corpus": str(meta.get("corpus") or (above[-1] if above else "unnamed")),
-            "split": str(meta.get("split") or split),
+            "split": _split(str(meta.get("split") or split)),
             "seconds": _number(meta.get("seconds")),
-            "language": _language(_first(meta, known, ("language",))),
+            "language": _language(_first(meta, told, ("language",))),
             "original": dict(original),
         }
-        | _labels(meta, known)
+        | labels
         | {k: str(meta[k]) for k in ("transcript", "license") if meta.get(k) is not None},
         where,
     )
@@ -168,12 +190,42 @@ def _first(meta: Mapping[str, Any], original: Mapping[str, Any], names: tuple[st
     return None
 
 
+def _captions(meta: Mapping[str, Any]) -> list[str]:
+    """The captions of a clip: under the first of CAPTIONS that has any, at the top or nested."""
+    for source in (meta, *(meta[name] for name in NESTED if isinstance(meta.get(name), Mapping))):
+        for name in CAPTIONS:
+            value = None if name == "captions" and isinstance(source.get(name), Mapping) else source.get(name)
+            keys = sorted(k for k in source if name == "caption" and isinstance(k, str) and NUMBERED.fullmatch(k))
+            if found := _texts([value, *(source[k] for k in keys)]):
+                return list(dict.fromkeys(found))
+    return []
+
+
+def _said_by_labels(meta: Mapping[str, Any], original: Mapping[str, Any], row: Mapping[str, str | None]) -> list[str]:
+    """A caption for a clip that has none: its labels, where they are several or the language files lack them."""
+    if row["label"] and not known((row["task"] or "sound", row["label"])):
+        return [row["label"]]
+    if row["label"] or row["emotion"]:
+        return []
+    several = [_texts(source.get(name)) for source in (meta, original) for name in (*LABELS, "tag", "tags")]
+    found = next((texts for texts in several if texts), [])
+    return [", ".join(text.replace("_", " ") for text in found)] if found else []
+
+
+def _split(name: str) -> str:
+    """Splits are compared by their names: 'Train' and 'training' are 'train'."""
+    small = SPLIT_NAMES.get(name.lower(), name.lower())
+    return small if small in SPLITS else name
+
+
 def _texts(value: Any) -> list[str]:
-    """A string, a list of strings, or a mapping of {"caption": string}: the texts that are not empty."""
+    """The texts that are not empty in a string, a list, or a mapping (of its caption or text, if it has one)."""
+    if isinstance(value, str):
+        return [value.strip()] if value.strip() else []
     if isinstance(value, Mapping):
-        value = [v.get("caption") if isinstance(v, Mapping) else v for v in value.values()]
-    items = [value] if isinstance(value, str) else value if isinstance(value, list | tuple) else []
-    return [t.strip() for t in items if isinstance(t, str) and t.strip()]
+        own = [value[name] for name in ("caption", "text") if value.get(name)]
+        value = own or list(value.values())
+    return [text for item in value for text in _texts(item)] if isinstance(value, list | tuple) else []
 
 
 def _language(tag: str | None) -> str | None:
@@ -195,8 +247,13 @@ def scan_rows(path: str | Path) -> Iterator[tuple[str, tarfile.TarInfo, Row]]:
     for key, parts in grouped(Path(path)):
         where = f"{path} sample {key!r}"
         audio = parts[audio_suffix(parts, where)]
-        meta = _parsed(content(Path(path), parts["json"]), where)
+        meta = _description({s: content(Path(path), parts[s]) for s in ("json", "txt") if s in parts}, where)
         yield key, audio, row_from_meta(meta, f"{path}::{audio.name}", where)
+
+
+def says_something(row: Row) -> bool:
+    """Whether a model can learn words from this clip: a text, or a label that the language files can put into one."""
+    return bool(row.text or row.text_augmented or row.visual_captions or any(map(known, facts_of(vars(row)))))
 
 
 def verify_shards(folder: str | Path) -> list[Problem]:
@@ -206,7 +263,7 @@ def verify_shards(folder: str | Path) -> list[Problem]:
     there is an `index.json`, for shards that are missing, not listed or changed since. ClaraError: no shard at all.
     """
     folder = Path(folder)
-    paths = sorted(folder.rglob("*.tar"))
+    paths = tars_below(folder)
     index = {e["name"]: e for e in read_index(folder)["shards"]} if (folder / "index.json").is_file() else None
     if not paths and not index:
         raise ClaraError(f"No shards (*.tar) below {folder}.")
@@ -241,8 +298,14 @@ def _verify_tar(path: Path, name: str, seen: dict[str, str]) -> list[Problem]:
             try:
                 sample = sample_from_wds({k: v for k, v in group.items() if k != "__url__"})
                 _decode(sample)
+                if not says_something(sample.row) and "corpus" not in _description(group, key):
+                    problems.append(Problem(name, key, f"nothing to learn from: {NOTHING}"))
+            except MissingDependency:
+                raise
             except ClaraError as e:
                 problems.append(Problem(name, key, str(e)))
+    except MissingDependency:
+        raise
     except ClaraError as e:
         problems.append(Problem(name, "", str(e)))
     return problems

@@ -28,7 +28,7 @@ from clara.data.manifest import TEXTS, Row, row_to_dict, split_audio
 from clara.data.parallel import run_jobs, sole_writer
 from clara.data.samples import Problem, Sample, read_index, read_shard, sample_from_wds, sha256_of, verify_shards
 from clara.data.tars import members, writer
-from clara.errors import ClaraError, unknown
+from clara.errors import ClaraError, MissingDependency, unknown
 
 FORMATS = {"flac": ("FLAC", "PCM_16"), "wav": ("WAV", "PCM_16"), "opus": ("OGG", "OPUS"), "ogg": ("OGG", "VORBIS")}
 OPUS_RATES = (8000, 12000, 16000, 24000, 48000)
@@ -194,7 +194,7 @@ def _write_shard(job: _Job) -> dict[str, Any]:
                     tar.write({"__key__": key, job.config.format: data, "json": meta_json})
                     kept, count, seconds = kept + 1, count + 1, seconds + length
             except ClaraError as e:
-                if job.config.on_error == "raise":
+                if job.config.on_error == "raise" or isinstance(e, MissingDependency):
                     hint = "--skip-broken, or on_error='skip', leaves such out"
                     raise ClaraError(f"Row {row.audio!r} of {row.corpus}: {e} ({hint}.)") from e
                 skipped.append(

@@ -1,8 +1,8 @@
 """Stored states: the frozen part of an audio tower is run once over every clip, and training goes on from there.
 
 Each clip is stored as several takes: take 0 is the clip as it is, the others are mixed and augmented as the recipe's
-`data` says. A take is drawn from (seed, take, clip), so a store that was interrupted, or that lacks new clips, is filled up
-and holds what an uninterrupted run would hold.
+`data` says. A take is drawn from (seed, take, clip), so a store that was interrupted, or that lacks new clips, is
+filled up and holds what an uninterrupted run would hold.
 """
 
 from __future__ import annotations
@@ -10,7 +10,6 @@ from __future__ import annotations
 import dataclasses
 import hashlib
 import json
-import os
 import zlib
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
@@ -25,6 +24,7 @@ from clara.config import to_dict
 from clara.data.loader import ClipPlan, DataConfig, Entry, Plan, TrainBatches, plan_clip, render, scan
 from clara.errors import ClaraError
 from clara.model import DualEncoder
+from clara.saving import whole_file
 from clara.text.tokenizer import Tokenizer
 
 PART = 256  # clips a file
@@ -97,9 +97,13 @@ class StateStore:
             self._open[take.file] = np.load(self.folder / take.file, mmap_mode="r")
         return self._open[take.file][take.start : take.start + take.frames]
 
-    def fill(self, model: DualEncoder, data: DataConfig, bf16: bool, stop: Callable[[], bool], say: Callable[[str], None]) -> None:
-        """Compute the missing takes of all clips that `data` wants, left-out corpora included. Stops between two files when
-        `stop()`. ClaraError when the folder holds states of other weights or settings, or a clip cannot be read."""
+    def fill(self, model: DualEncoder, data: DataConfig, bf16: bool, stop: Callable[[], bool]) -> Iterator[str]:
+        """Compute the missing takes of all clips that `data` wants, left-out corpora included; yields a line of
+        progress per file. Ends early, between two files, when `stop()`.
+
+        Raises:
+            ClaraError: the folder holds states of other weights or settings, or a clip cannot be read.
+        """
         self._mark(signature(model, data, self.config))
         data = dataclasses.replace(data, exclude_corpora=(), sampling=type(data.sampling)())
         entries = scan(data)
@@ -109,6 +113,7 @@ class StateStore:
             plain = dataclasses.replace(data, augment=None)
             missing = [e for e in entries if (name_of(e), number) not in self.takes]
             missing.sort(key=lambda e: float(e.meta.get("seconds") or 0.0))
+            left = len(missing)
             for part in (missing[i : i + PART] for i in range(0, len(missing), PART)):
                 if stop():
                     return
@@ -117,7 +122,8 @@ class StateStore:
                 config = data if number else plain
                 waves = [render(p, rate, config, rng) for p, rng in zip(plans, rngs)]
                 self._write(number, plans, [s for w in _batches(waves, rate) for s in encode(model, w, bf16)])
-                say(f"states: take {number + 1} of {self.config.takes}, {len(part)} clips more of {len(missing)} missing")
+                left -= len(part)
+                yield f"states: take {number + 1} of {self.config.takes}, {left} clips left"
 
     def _rng(self, take: int, entry: Entry) -> np.random.Generator:
         return np.random.default_rng([self.config.seed, take, zlib.crc32(name_of(entry).encode())])
@@ -140,10 +146,8 @@ class StateStore:
         folder = self.folder / f"take-{number}"
         folder.mkdir(exist_ok=True)
         path = folder / f"{len(list(folder.glob('*.json'))):05d}.npy"
-        part = path.with_suffix(".part")
-        with part.open("wb") as file:
+        with whole_file(path) as part, part.open("wb") as file:
             np.save(file, np.concatenate(states))
-        os.replace(part, path)
         rows = [
             {
                 "name": name_of(p.entry),
@@ -155,8 +159,8 @@ class StateStore:
             for p, s in zip(plans, states)
         ]
         index = path.with_suffix(".json")
-        index.with_suffix(".tmp").write_text(json.dumps(rows), encoding="utf-8")
-        os.replace(index.with_suffix(".tmp"), index)
+        with whole_file(index) as part:
+            part.write_text(json.dumps(rows), encoding="utf-8")
         self._read(index)
 
 
@@ -179,12 +183,12 @@ def encode(model: DualEncoder, waves: Sequence[np.ndarray], bf16: bool) -> list[
         states_BNKW, mask_BN = model.audio.states(*model.front_end(wave_BT.to(device), len_B.to(device)))
     out = [s[: int(m.sum())].half().cpu().numpy() for s, m in zip(states_BNKW, mask_BN)]
     if not all(np.isfinite(s).all() for s in out):
-        raise ClaraError("States that are not finite in float16: the tower's weights or a clip's samples are out of range.")
+        raise ClaraError("States are not finite in float16: the tower's weights or a clip's samples are out of range.")
     return out
 
 
 class StateBatches(TrainBatches):
-    """As `TrainBatches`, with stored states for waves: each draw of a clip is one of its takes, mixed as it was stored."""
+    """As `TrainBatches`, with stored states instead of waves: each draw of a clip is one of its takes."""
 
     def __init__(
         self,

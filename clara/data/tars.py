@@ -6,12 +6,15 @@ One walk serves every reader here. It gives offsets as well as bytes, for traini
 
 from __future__ import annotations
 
+import glob
 import re
 import tarfile
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
+
+from braceexpand import braceexpand
 
 from clara.errors import ClaraError
 
@@ -20,6 +23,8 @@ if TYPE_CHECKING:
 
 META = re.compile(r"__[^/]*__($|/)")  # members that webdataset passes over
 CHUNK = 1 << 20
+COMPRESSED = (".tar.gz", ".tgz", ".tar.bz2", ".tar.xz", ".tar.zst")
+ADDRESS = re.compile(r"(pipe:|[a-z][a-z0-9+.-]+://)", re.IGNORECASE)
 
 
 class Writer:
@@ -60,6 +65,45 @@ def split_name(name: str) -> tuple[str, str] | None:
     return (folder + slash + stem, suffix.lower()) if stem and dot else None
 
 
+def tars_below(folder: Path) -> list[Path]:
+    """All shards below a folder, sorted. ClaraError where some are compressed: they would be left out."""
+    packed = sorted(p for end in COMPRESSED for p in folder.rglob(f"*{end}"))
+    if packed:
+        raise ClaraError(
+            f"{folder} holds {len(packed)} compressed tars ({packed[0].name} …): samples are read where they lie, so "
+            "uncompress them first, as by `gunzip` or `unxz`."
+        )
+    return sorted(folder.rglob("*.tar"))
+
+
+def shards_of(patterns: Sequence[str]) -> list[Path]:
+    """The tars that patterns name, sorted: files, globs (*, ?, []), and braces as webdataset's ({000..127}, {a,b}): of
+    these each must be there.
+
+    Raises:
+        ClaraError: an address, a shard of a brace pattern that is missing, a compressed one, no shard at all.
+    """
+    found: set[str] = set()
+    for pattern in patterns:
+        if ADDRESS.match(pattern):
+            raise ClaraError(f"{pattern}: shards are read where they lie, and are not fetched. Download them first.")
+        if Path(pattern).is_file():
+            found.add(pattern)
+            continue
+        try:
+            parts = list(braceexpand(pattern))
+        except ValueError as e:
+            raise ClaraError(f"{pattern}: {e}. Expected braces as in name-{{000..127}}.tar.") from e
+        there = {part: glob.glob(part) for part in parts}
+        missing = [part for part, paths in there.items() if not paths]
+        if missing and len(parts) > 1:
+            raise ClaraError(f"{pattern}: {len(missing)} of {len(parts)} are missing: {', '.join(missing[:3])}.")
+        found.update(path for paths in there.values() for path in paths)
+    if not found:
+        raise ClaraError(f"No shards match {list(patterns)}. Write them with `clara shards`.")
+    return sorted(map(Path, found))
+
+
 def members(path: Path) -> Iterator[tarfile.TarInfo]:
     """The files in an uncompressed tar, in order: `offset_data` and `size` tell where each lies.
 
@@ -69,6 +113,7 @@ def members(path: Path) -> Iterator[tarfile.TarInfo]:
     if not path.is_file():
         raise ClaraError(f"No such shard: {path}.")
     at = 0
+    _refuse_compressed(path)
     try:
         with tarfile.open(path, "r:") as tar:
             try:
@@ -81,6 +126,22 @@ def members(path: Path) -> Iterator[tarfile.TarInfo]:
             f"{path} cannot be read as a shard, an uncompressed tar: truncated or damaged at byte {at} of "
             f"{path.stat().st_size} ({e}). Copy or write it again; `clara shards --verify` tells which others are so."
         ) from e
+
+
+def _refuse_compressed(path: Path) -> None:
+    with path.open("rb") as file:
+        head = file.read(6)
+    for name, (magic, remedy) in {
+        "gzip": (b"\x1f\x8b", "gunzip"),
+        "bzip2": (b"BZh", "bunzip2"),
+        "xz": (b"\xfd7zXZ\0", "unxz"),
+        "zstandard": (b"(\xb5/\xfd", "unzstd"),
+    }.items():
+        if head.startswith(magic):
+            raise ClaraError(
+                f"{path} is compressed ({name}), and no uncompressed tar: samples are read where they lie. `{remedy}` "
+                "makes a shard of it."
+            )
 
 
 def _check_end(path: Path, at: int) -> None:

@@ -1,6 +1,6 @@
 """Videos -> clips captioned by what is seen: scenes by change of picture, a key frame of each, its sound beside it.
 
-Pictures and sound are read by PyAV (`clara[video]`), captions written by a CoCa of open_clip (Yu et al. 2022). Each
+Pictures and sound are read by PyAV, captions written by a CoCa of open_clip (Yu et al. 2022). Each
 video becomes one shard whose samples hold `visual_captions` and, in `original_data`, the times they are of.
 """
 
@@ -16,9 +16,11 @@ from itertools import pairwise
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import av
 import numpy as np
 from tqdm import tqdm
 
+from clara.audio.film import CONTAINERS_ALONE
 from clara.audio.waveform import read
 from clara.data.captioner import CocaConfig, caption, load_coca
 from clara.data.manifest import Row
@@ -26,7 +28,7 @@ from clara.data.parallel import run_jobs, sole_writer
 from clara.data.samples import read_index, sha256_of
 from clara.data.shards import ShardConfig, encode, meta_from_row, write_index
 from clara.data.tars import writer
-from clara.errors import ClaraError, require
+from clara.errors import ClaraError, MissingDependency
 
 if TYPE_CHECKING:
     from PIL.Image import Image
@@ -87,7 +89,6 @@ def caption_videos(
         ClaraError: no video, one that cannot be decoded or has no sound, no such CoCa, or another process is writing to
             `out`.
     """
-    require("av", "video")
     if not videos:
         raise ClaraError("No video: give at least one file.")
     out = Path(out)
@@ -133,6 +134,8 @@ def _finished(job: _Job, entry: dict[str, Any] | None) -> bool:
 def _write_or_skip(job: _Job) -> dict[str, Any]:
     try:
         return _write_video(job)
+    except MissingDependency:
+        raise
     except ClaraError as e:
         part = job.out / f"{job.name}.{os.getpid()}.tmp"
         with writer(part):
@@ -219,9 +222,8 @@ def frames_at(path: Path, times: Sequence[float]) -> list[Image]:
 
 def _pictures(path: Path) -> Iterator[tuple[float, Any]]:
     """(seconds from the first picture, frame) of the first video stream."""
-    av = require("av", "video")
     try:
-        with av.open(str(path)) as container:
+        with av.open(str(path), container_options=CONTAINERS_ALONE) as container:
             if not container.streams.video:
                 raise ClaraError(f"{path} holds no pictures.")
             stream, first = container.streams.video[0], None
@@ -252,9 +254,8 @@ def sounds(path: Path, spans: Sequence[Scene], sample_rate: int) -> Iterator[np.
 
 def _sound(path: Path) -> Iterator[tuple[np.ndarray, int]]:
     """Blocks of (samples (T, C), Hz) of the first audio stream. ClaraError where there is none."""
-    av = require("av", "video")
     try:
-        with av.open(str(path)) as container:
+        with av.open(str(path), container_options=CONTAINERS_ALONE) as container:
             if not container.streams.audio:
                 raise ClaraError(f"{path} holds no sound.")
             resampler = av.AudioResampler(format="fltp")  # the sample format alone: rate and channels are read()'s

@@ -23,7 +23,7 @@ from clara.zoo.factory import CARD, load_checkpoint
 
 NO_FIGURES = (
     "config", "runs", "folds", "per", "groups", "per_class_recall", "duplicates", "ties", "speed", "data",
-    "contamination", "average_precision", "of_english", "embeddings",
+    "contamination", "average_precision", "of_english", "share", "embeddings",
 )  # fmt: skip
 NOT_KEPT = (
     "prompts", "confusion", "outcomes", "ranks", "hits", "captions_of_clips", "examples", "manifest", "templates",

@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 import torch
 
+from clara.calibration import offsets
 from clara.data.manifest import Row
 from clara.errors import ClaraError, unknown
 from clara.eval.clips import Context, DataSpec
@@ -93,7 +94,7 @@ def _language(
     found: dict[str, Any] = {
         "prompts": dict(zip(words, texts)),
         "plain": figures(score_BK, truth_B, words, context.seed),
-        "calibrated": figures(score_BK - score_BK.mean(0), truth_B, words, context.seed),
+        "calibrated": figures(score_BK - offsets(score_BK, "mean"), truth_B, words, context.seed),
     }
     pool = [row for row in train if row.label in words]
     y_N, shots = np.array([words.index(row.label) for row in pool]), {}

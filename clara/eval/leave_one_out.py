@@ -118,6 +118,9 @@ def leave_one_out(
             made["runs"].append(_one(plan, corpus, seed))
             made |= _summary(made["runs"], config)
             _write(out, made, config)
+            if not config.keep_states and _writes():  # only now: without its result a run goes on from its states
+                for state in steps_in(out / f"{corpus}-{seed}"):
+                    shutil.rmtree(state)
             run = made["runs"][-1]
             rates = ", ".join(f"{kind} {run[kind]['uar']:.3f}" for kind in KINDS)
             log(f"{corpus} unseen, seed {seed}: UAR {rates}")
@@ -194,9 +197,6 @@ def _one(plan: _Plan, corpus: str, seed: int) -> dict[str, Any]:
     general = [s for s in config.eval_settings if not s.startswith("evaluations.")]
     settings = ["pictures=false", *general, chosen]
     (result,) = evaluate(plan.eval_path, f"dir:{checkpoint}", config.data, folder / "eval", settings, _silent)
-    if not config.keep_states and _writes():
-        for state in steps_in(folder):
-            shutil.rmtree(state)
     found = result["languages"][config.language]
     figures = {kind: {k: found[kind][k] for k in (*RATES, "per_class_recall")} for kind in KINDS}
     weights = json.loads(next((folder / "eval").glob("*.json")).read_text(encoding="utf-8"))["checkpoint"]["sha256"]

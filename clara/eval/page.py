@@ -234,7 +234,7 @@ def _figures(result: Mapping[str, Any], node: Mapping[str, Any], keys: tuple[str
 
 def _place(keys: Sequence[str]) -> str:
     """Where a figure stands, in words: "en plain", "prompts of mteb plain", "other languages"."""
-    words = {"languages": "", "methods": "", "spoken": "", "prompt_sets": "prompts of"}
+    words = {"languages": "", "methods": "", "spoken": "", "wordings": "", "prompt_sets": "prompts of"}
     return " ".join(filter(None, (words.get(k, k.replace("_", " ")) for k in keys))) or "all"
 
 

@@ -19,6 +19,7 @@ from clara.errors import ClaraError, require
 from clara.eval.clips import AudioTextEmbedder
 from clara.eval.languages import table
 from clara.eval.tables import MANY_LANGUAGES, NAMES, judged_by
+from clara.eval.wordings import lines as wording_lines
 from clara.saving import whole_file
 
 SPREADS = {
@@ -112,6 +113,7 @@ def headline(result: dict[str, Any]) -> list[str]:
                 f"{name} [{code}] mean of {len(found['per']['groups'])} {found['per']['field']}s: "
                 f"{_rates(found['per'], False)} ± {found['per']['accuracy_std']:.3f}"
             )
+    lines += wording_lines(result)
     for code, found in result.get("prompt_sets", {}).items():
         lines.append(f"{name} [prompts of {code}] {_rates(found['plain'])}")
     for code, found in result.get("spoken", {}).items():

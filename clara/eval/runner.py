@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from clara.config import Spec, build, load_yaml, override, to_dict
-from clara.errors import ClaraError, require, unknown
+from clara.errors import ClaraError, MissingDependency, require, unknown
 from clara.eval import report
 from clara.eval.clips import AudioTextEmbedder, Context, NoFolder, NotAtHand
 from clara.eval.composed import ComposedConfig, composed_retrieval
@@ -24,12 +24,14 @@ from clara.eval.probe import ProbeConfig, probe
 from clara.eval.retrieval import RetrievalConfig, retrieval
 from clara.eval.tables import MANY_LANGUAGES
 from clara.eval.tagging import TaggingConfig, tagging
+from clara.eval.transcripts import TranscriptConfig, transcripts
 from clara.eval.zero_shot import ZeroShotConfig, zero_shot
 from clara.train.distributed import World, processes
 
 KINDS: dict[str, tuple[type, Callable[[Any, Context], dict[str, Any]]]] = {
     "zero_shot": (ZeroShotConfig, zero_shot),
     "retrieval": (RetrievalConfig, retrieval),
+    "transcripts": (TranscriptConfig, transcripts),
     "composed_retrieval": (ComposedConfig, composed_retrieval),
     "probe": (ProbeConfig, probe),
     "tagging": (TaggingConfig, tagging),
@@ -118,6 +120,8 @@ def run(
                 absent[name] = e
                 made["not_at_hand"].append({"name": name, "why": str(e)})
                 continue
+            except MissingDependency:
+                raise
             except ClaraError as e:
                 if world.size > 1 or len(configs) == 1:
                     raise

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 from torch import Tensor
 
 from clara import metrics
+from clara.calibration import offsets
 from clara.data.manifest import FIELDS, Row
 from clara.errors import ClaraError, unknown
 from clara.eval.clips import Context, DataSpec, labelled, language_codes
@@ -17,6 +19,7 @@ from clara.eval.languages import far_languages, over_languages
 from clara.eval.outcomes import pack_classes
 from clara.eval.prompt_sets import prompt_set
 from clara.eval.tables import BY_TASK
+from clara.eval.wordings import KINDS, against_first, one_text, worded
 from clara.text.prompts import load_language, own_prompts, prompts, task_labels
 from clara.zoo.catalog import CHECKPOINTS
 
@@ -28,6 +31,8 @@ class ZeroShotConfig:
     """`labels` (empty: those that occur among the clips) are keys of `task`; `languages` are those of the prompts, or
     [all]; `templates` replace each language's own. Clips without a label for the task are left out and counted.
 
+    `prompts`: how labels are worded, one or several of templates, labels (bare) and paraphrases (of the folder
+    `phrases`, named relative to the recipe file): the first kind gives the figures, the others stand beside it.
     `prompt_sets`: published ones to score beside our own (emotions). `merge`: published word -> key. `only`: clips with
     another label than those of `labels` are left out. `own_names`: labels are no keys, but the corpus' own English
     words. `per`: figures for each value of a field of the rows too, such as speaker, which holds the fold where there
@@ -39,6 +44,8 @@ class ZeroShotConfig:
     labels: tuple[str, ...] = ()
     languages: tuple[str, ...] = ("en",)
     templates: tuple[str, ...] = ()
+    prompts: tuple[str, ...] = ("templates",)
+    phrases: str = "phrases"
     prompt_sets: tuple[str, ...] = ()
     merge: dict[str, str] = field(default_factory=dict)
     only: bool = False
@@ -54,9 +61,13 @@ def zero_shot(config: ZeroShotConfig, context: Context) -> dict[str, Any]:
         {"clips", "unlabelled", "labels": {key: clips}, "languages": {code: {"prompts", "plain", "calibrated"}}} and,
         with several languages, what `over_languages` says of them; with prompt sets,
         "prompt_sets": {name: {"source", "added", "prompts", "plain", "calibrated"}}. "plain" is the figure;
-        "calibrated" has each label's mean score over these clips, unlabelled, subtracted first, and is another figure.
+        "calibrated" has each label's mean score over these clips, unlabelled, subtracted first (`clara.calibration`:
+        the method for balanced labels, as those of corpora are), and is another figure. With other prompts than
+        templates, each language has "one_text" too, the figures of single texts; with several kinds "wordings" has
+        what `against_first` says of them.
     """
     sets = {name: prompt_set(name) for name in config.prompt_sets}
+    _check_prompts(config)
     if sets and config.task != "emotion":
         raise ClaraError(f"prompt_sets={list(sets)}: they are of emotions, the task is {config.task!r}.")
     far = far_languages(config.far, context.near) if config.far and _may_be_ours(context.zoo.name) else ()
@@ -76,14 +87,25 @@ def zero_shot(config: ZeroShotConfig, context: Context) -> dict[str, Any]:
         out = {
             "prompts": dict(zip(labels, texts)),
             "plain": figures(score_BK, truth_B, labels, context.seed),
-            "calibrated": figures(score_BK - score_BK.mean(0), truth_B, labels, context.seed),
+            "calibrated": figures(score_BK - offsets(score_BK, "mean"), truth_B, labels, context.seed),
         }
         return out | (_per(config.per, kept, named[code], truth_B) if config.per else {})
 
-    results = {code: score(_prompts(config, labels, code), code) for code in language_codes(config.languages)}
+    codes, by_kind = language_codes(config.languages), {}
+    for kind in reversed(config.prompts):  # `named` keeps what the first kind says
+        by_kind[kind] = {}
+        for code in codes:
+            texts = _prompts(config, labels, code, kind, context)
+            by_kind[kind][code] = score(texts, code)
+            if config.prompts != ("templates",):
+                single = one_text(texts, lambda flat: audio_BD @ context.text(flat).T, truth_B, context.seed)
+                by_kind[kind][code]["one_text"] = single
+    results = by_kind[config.prompts[0]]
     spread = over_languages(named, truth_B, BY_TASK.get(config.task, "accuracy"), far, context.seed)
     counts = dict(zip(labels, np.bincount(truth_B, minlength=len(labels)).tolist()))
     out = {"clips": len(kept), "unlabelled": len(rows) - len(kept), "labels": counts, "languages": results}
+    if len(config.prompts) > 1:
+        out["wordings"] = against_first({kind: by_kind[kind] for kind in config.prompts})
     for name, published in sets.items():
         texts, added = published.prompts(labels, kept[0].corpus)
         found = {"source": published.source, "added": added, **score(texts)}
@@ -110,7 +132,19 @@ def _labels(config: ZeroShotConfig, names: Sequence[str]) -> list[str]:
     return labels
 
 
-def _prompts(config: ZeroShotConfig, labels: Sequence[str], code: str) -> list[list[str]]:
+def _check_prompts(config: ZeroShotConfig) -> None:
+    if not config.prompts or len(set(config.prompts)) < len(config.prompts):
+        raise ClaraError(f"prompts={list(config.prompts)}: expected one or several of {', '.join(KINDS)}, each once.")
+    for kind in config.prompts:
+        if kind not in KINDS:
+            raise unknown("kind of prompts", kind, KINDS)
+    if config.prompts != ("templates",) and (config.own_names or config.templates):
+        raise ClaraError(f"prompts={list(config.prompts)}: own_names and templates go with prompts=[templates] only.")
+
+
+def _prompts(config: ZeroShotConfig, labels: Sequence[str], code: str, kind: str, context: Context) -> list[list[str]]:
+    if config.prompts != ("templates",):
+        return worded(kind, config.task, labels, code, Path(context.near or ".").parent / config.phrases)
     if not config.own_names:
         return prompts(config.task, labels, code, config.templates or None)
     if code != "en":

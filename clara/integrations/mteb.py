@@ -5,7 +5,7 @@
 
     mteb.evaluate(ClaraEncoder("clara-small.base"), mteb.get_tasks(["RavdessZeroshot"]))
 
-Audio is decoded by CLARA: any rate, any length, nothing at random; wav, flac, ogg and mp3 need no torchcodec.
+Audio is decoded by CLARA: any rate, any length, nothing at random; nothing needs torchcodec.
 """
 
 from __future__ import annotations

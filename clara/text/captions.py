@@ -100,6 +100,10 @@ def facts_of(meta: Mapping[str, Any]) -> frozenset[Fact]:
         facts |= {("intensity", degree)} if (degree := _intensity(meta["emotion"], original)) else set()
     if label and task in SOUND_TASKS | {"arousal"}:
         facts.add((task, label))
+    if task in SOUND_TASKS and not label and isinstance(original.get("labels"), list | tuple):
+        # several sounds; corpora whose words are none of our keys leave them to their captions
+        several = {(task, str(key)) for key in original["labels"]}
+        facts |= several if all(map(known, several)) else set()
     if label and task == "word" and language:
         facts.add(("word", f"{language}:{_word_key(language).get(_bare(label), label)}"))
     if language and language in load_language("en").terms["language"]:

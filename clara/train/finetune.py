@@ -11,11 +11,11 @@ from pathlib import Path
 
 from clara.config import build, override, to_dict
 from clara.data.loader import DataConfig
-from clara.data.manifest import Row, read_table
+from clara.data.manifest import Row, clips_of_table, numbered_table
 from clara.data.shards import ShardConfig, write_shards
 from clara.errors import ClaraError, unknown
 from clara.saving import whole_file
-from clara.text.captions import CaptionConfig, facts_of, known
+from clara.text.captions import SOUND_TASKS, CaptionConfig, facts_of, known
 from clara.text.prompts import task_labels
 from clara.train.checkpoint import newest
 from clara.train.log import sole_run
@@ -23,7 +23,6 @@ from clara.train.optim import GroupConfig, OptimConfig
 from clara.train.trainer import TrainConfig, check, run
 from clara.zoo import factory
 
-OPTIONAL = ("language", "emotion", "label", "task", "split")
 SPLITS = ("train", "valid", "test")
 EPOCHS, MIN_STEPS, MAX_BATCH = 20, 60, 64
 
@@ -38,10 +37,11 @@ def finetune(
     """Train the checkpoint `init` further on a table of clips; the same call goes on from where an earlier one stopped.
 
     Args:
-        csv: a table with a header. `audio`: path, relative to the table. `text`: a caption; a clip with several has
-            several rows. Instead of it or beside it `emotion`, or `label` with its `task` (sound, instrument, word,
-            arousal), which are captioned in every language; a `label` alone serves as the text. Optional: `language`
-            (spoken), `split` (only 'train', the default, is trained on).
+        csv: a table with a header. `audio`: path, relative to the table. `text`: a caption; a clip with several of
+            them, or with several sounds as `label`, has several rows, which agree in all else. Instead of it or beside
+            it `emotion`, or `label` with its `task` (sound, instrument, word, arousal), which are captioned in every
+            language; a `label` alone serves as the text. Optional: `language` (spoken), `split` (only 'train', the
+            default, is trained on).
         init: the checkpoint to start from, as for `clara.load`.
         out: folder of the run; the clips are packed into `out`/shards first.
         overrides: settings of the recipe, such as 'steps=500' or 'optim.lr=0.0001'.
@@ -99,36 +99,35 @@ def recipe(clips: int, init: str, out: Path, window_seconds: float) -> TrainConf
 
 def read_rows(csv: Path) -> list[Row]:
     """The clips of the table, in order. ClaraError with file and line for what is missing or unknown."""
-    found: dict[str, Row] = {}
-    for line, record in enumerate(read_table(csv, ["audio"]), start=2):
-        row = _row(record, csv, f"{csv}:{line}")
-        before = found.setdefault(row.audio, row)
-        if before is not row:
-            texts = tuple(dict.fromkeys(before.text + row.text))
-            found[row.audio] = Row(**{**vars(before), "text": texts})
-    missing = [path for path in found if not Path(path).is_file()]
+    found = [_row(cells, csv, where) for where, cells in clips_of_table(csv, numbered_table(csv, ["audio"]))]
+    missing = [row.audio for row in found if not Path(row.audio).is_file()]
     if missing:
         raise ClaraError(f"{csv}: {len(missing)} of {len(found)} files are missing: {', '.join(missing[:5])}.")
-    return list(found.values())
+    return found
 
 
-def _row(record: Mapping[str, str], csv: Path, where: str) -> Row:
-    cells = {name: (record.get(name) or "").strip() for name in ("audio", "text", *OPTIONAL)}
-    if not cells["audio"]:
-        raise ClaraError(f"{where}: the cell 'audio' is empty.")
-    if cells["split"] not in ("", *SPLITS):
-        raise unknown(f"split at {where}", cells["split"], SPLITS)
-    text = cells["text"] or ("" if cells["task"] else cells["label"].replace("_", " "))
-    values = {name: cells[name] or None for name in OPTIONAL if name != "split"}
+def _row(cells: Mapping[str, list[str]], csv: Path, where: str) -> Row:
+    one = {
+        name: cells[name][0] if name in cells else None for name in ("audio", "language", "emotion", "task", "split")
+    }
+    if one["split"] not in (None, *SPLITS):
+        raise unknown(f"split at {where}", one["split"], SPLITS)
+    labels, texts = cells.get("label", []), cells.get("text", [])
+    texts = texts or ([] if one["task"] else [label.replace("_", " ") for label in labels])
+    values = {**one, "label": labels[0] if len(labels) == 1 else None}
+    if len(labels) > 1:
+        values["original"] = {"labels": labels}
+        if one["task"] not in (None, *SOUND_TASKS):
+            raise ClaraError(f"{where}: the labels {labels} of a {one['task']}: only sounds may have several.")
     facts = facts_of(values)
-    for task, key in facts:
+    for task, key in [*facts, *((one["task"], label) for label in labels if one["task"] in SOUND_TASKS)]:
         if not known((task, key)):
             raise unknown(f"{task} at {where}", key, task_labels(task))
-    if not text and not facts:
+    if not texts and not facts:
         raise ClaraError(
             f"{where}: no 'text', no 'emotion' and no 'label' (with its 'task'): nothing to learn from. "
-            f"The table's columns are {', '.join(map(repr, record))}."
+            f"The cells that are filled are of the columns {', '.join(map(repr, cells))}."
         )
     corpus = re.sub(r"\W+", "_", csv.stem)
-    audio, split = str(csv.parent / cells["audio"]), cells["split"] or "train"
-    return Row(audio=audio, corpus=corpus, split=split, text=(text,) if text else (), **values)
+    values |= {"audio": str(csv.parent / str(one["audio"])), "split": one["split"] or "train"}
+    return Row(corpus=corpus, text=tuple(texts), **values)

@@ -61,9 +61,9 @@ class LossConfig:
 class TrainConfig:
     """A recipe. `model`: an architecture's name or a whole model config; `init`: a checkpoint to start from, whose
     config is used where `model` is null. `states`: train from stored states of the audio tower's encoder, which must
-    be frozen by `optim.groups`; null trains on waves. `anchors`: train audio against one vector a fact instead of texts. `ema`:
-    decay or null. `grad_cache`: clips a chunk or null. `data.batch_size` is that of all processes together. `threads`:
-    of PyTorch in this process; null = its own choice."""
+    be frozen by `optim.groups`; null trains on waves. `anchors`: train audio against one vector a fact instead of
+    texts. `ema`: decay or null. `grad_cache`: clips a chunk or null. `data.batch_size` is that of all processes
+    together. `threads`: of PyTorch in this process; null = its own choice."""
 
     data: DataConfig
     steps: int
@@ -207,7 +207,9 @@ class Trainer:
             return False
         if c.states and not self.fill_states(interrupt):
             return True
-        batches = iter(make_loader(self.batches(), steps=range(self.done, c.steps)))
+        dataset = self.batches()
+        with main_hidden():
+            batches = iter(make_loader(dataset, steps=range(self.done, c.steps)))
         while self.done < c.steps:
             try:
                 batch = next(batches)
@@ -256,7 +258,8 @@ class Trainer:
             )
         if self.world.main:
             store = StateStore(c.states)
-            store.fill(self.model, c.data, c.precision == "bf16", lambda: bool(interrupt.number), print)
+            for line in store.fill(self.model, c.data, c.precision == "bf16", lambda: bool(interrupt.number)):
+                print(line, flush=True)
         self.world.wait()
         train_mode(self.model)
         return not self.world.any(bool(interrupt.number))

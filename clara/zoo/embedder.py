@@ -130,7 +130,7 @@ class Embedder:
         """
         items, long = expand(sources), self.long if long is None else self._check_long(long)
         _check_batch(batch_size)
-        sums_BD = torch.zeros(len(items), self.config.embed_dim)
+        sums_BD = torch.zeros(len(items), self.config.embed_dim, dtype=torch.float32)
         read = self._windows if long == "windows" else partial(self._pieces, long=long)
         windows = read(tqdm(items, disable=not progress, unit="clip"))
         for chunk in _chunks(windows, batch_size):
@@ -221,7 +221,7 @@ class Embedder:
     def _embed(self, waves: list[np.ndarray], batch_size: int) -> Tensor:
         """Waves -> (W, D) in order; batches hold waves of like length, so that little is padding."""
         order = sorted(range(len(waves)), key=lambda i: len(waves[i]))
-        out_WD = torch.empty(len(waves), self.config.embed_dim)
+        out_WD = torch.empty(len(waves), self.config.embed_dim, dtype=torch.float32)
         with self._exact():
             for i in range(0, len(order), batch_size):
                 rows = order[i : i + batch_size]

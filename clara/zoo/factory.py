@@ -16,21 +16,33 @@ from typing import Any
 import torch
 import yaml
 from safetensors import SafetensorError, safe_open
-from safetensors.torch import load_file, save_file
+from safetensors.torch import save_file
 from torch import Tensor
 
 from clara.audio import waveform
-from clara.config import ModelConfig, Spec, arch_config, build, load_yaml, to_dict
+from clara.config import ModelConfig, Spec, arch_config, build, to_dict
 from clara.data.parallel import sole_writer
-from clara.errors import ClaraError
+from clara.errors import ClaraError, unknown
 from clara.model import DualEncoder
 from clara.saving import MOVING, check_digests, digests, place_files, settle, sha256_of
 from clara.text.tokenizer import HFTokenizer, Tokenizer, build_tokenizer
 from clara.towers.base import weightless
 from clara.zoo import catalog, convert, hub
+from clara.zoo.storage import (
+    CONFIG,
+    TEXT,
+    TEXT_FROM,
+    WEIGHTS,
+    TextFrom,
+    own_config,
+    read_tensors,
+    stored,
+    text_home,
+    with_text_of,
+)
 from clara.zoo.unpickle import weights_sha256
 
-CONFIG, WEIGHTS, CARD = "clara.yaml", "model.safetensors", "README.md"
+CARD = "README.md"
 SAVED_WITH = "saved_with"  # in the weights' metadata: JSON, file -> sha256 of what was saved beside them
 PADDED_SHARE = 0.03  # of a table of token embeddings that no token has: their number is often rounded up
 WAIT_SECONDS = 60.0  # for another process that saves or settles the same folder
@@ -74,7 +86,20 @@ def get_tokenizer(name: str | Path, pretrained: str | None = None) -> Tokenizer:
     folder = checkpoint_folder(read)
     if family := _foreign_family(folder):
         return convert.read_foreign(folder, family).tokenizer
-    return _own_tokenizer(read_config(folder).tokenizer, folder)
+    config = read_config(folder)
+    return _own_tokenizer(config.tokenizer, text_home(folder, catalog.CHECKPOINT_FOLDER))
+
+
+@dataclass(frozen=True)
+class Transform:
+    """Reads audio as a model takes it; it can be pickled, for workers of a DataLoader. `sample_rate` in Hz."""
+
+    sample_rate: int
+    seconds: float
+
+    def __call__(self, source: Any, start: float = 0.0) -> Tensor:
+        """A path, encoded bytes or (array, rate) -> wave_T, from `start` seconds on for at most `seconds`."""
+        return torch.from_numpy(waveform.read(source, self.sample_rate, start=start, seconds=self.seconds))
 
 
 def create_model_and_transforms(
@@ -92,10 +117,7 @@ def create_model_and_transforms(
         model, tokenizer = loaded.model, loaded.tokenizer
     rate, seconds = model.front_end.sample_rate, model.front_end.window_seconds
 
-    def transform(source: Any, start: float = 0.0) -> Tensor:
-        return torch.from_numpy(waveform.read(source, rate, start=start, seconds=seconds))
-
-    return model, transform, tokenizer
+    return model, Transform(rate, seconds), tokenizer
 
 
 def checkpoint_folder(name: catalog.ModelName) -> Path:
@@ -135,12 +157,13 @@ def read_config(folder: Path) -> ModelConfig:
             f"{folder} is no checkpoint: it lacks {' and '.join(missing)}. "
             f"Expected {CONFIG}, {WEIGHTS}, the tokenizer's files and {CARD}."
         )
-    return build(ModelConfig, load_yaml(folder / CONFIG), where=str(folder / CONFIG))
+    return build(ModelConfig, own_config(folder), where=str(folder / CONFIG))
 
 
 def load_checkpoint(folder: str | Path, name: str | None = None) -> Loaded:
     """Load a checkpoint folder strictly, in float32. A folder of another project that its config.json makes known
-    (transformers' ClapModel) is converted in memory; nothing is written.
+    (transformers' ClapModel) is converted in memory; nothing is written. One whose clara.yaml says `text_from` takes
+    its text tower and tokenizer from that checkpoint, beside it or in the package.
 
     Raises:
         ClaraError: no checkpoint, a config that does not build, or missing, unexpected or mis-shaped tensors (listed).
@@ -153,12 +176,14 @@ def load_checkpoint(folder: str | Path, name: str | None = None) -> Loaded:
     try:
         with safe_open(path, "pt") as file:
             saved_with = (file.metadata() or {}).get(SAVED_WITH)
-        tensors = load_file(path)
     except SafetensorError as e:
         raise ClaraError(f"{path} is no readable safetensors file ({e}): copy or download it again.") from e
     if saved_with is not None:
         check_digests(folder, json.loads(saved_with), WEIGHTS)
-    tokenizer = _own_tokenizer(config.tokenizer, folder)
+    tensors, home = read_tensors(path), text_home(folder, catalog.CHECKPOINT_FOLDER)
+    if home != folder:
+        tensors = with_text_of(home, tensors, path)
+    tokenizer = _own_tokenizer(config.tokenizer, home)
     model = build_around(config, tensors, str(path))
     check_vocabulary(model, tokenizer, str(folder))
     return Loaded(name or folder.name, model.eval(), tokenizer, sha256_of(path))
@@ -202,13 +227,15 @@ def convert_checkpoint(
         tokenizer: a local folder or file, or a hub id, instead of the family's own.
 
     Raises:
-        ClaraError: as `load_foreign`, or a family that has to be named.
+        ClaraError: as `load_foreign`, a family that has to be named, or a folder that holds other things.
     """
     if not Path(path).exists():
         raise ClaraError(f"No such file or folder: {path}.")
     family = family or convert.detect(path)
     if family is None:
         raise ClaraError(f"{path} does not say what it is: name the converter ({', '.join(convert.families())}).")
+    if Path(folder).is_dir() and any(Path(folder).iterdir()) and not (Path(folder) / CONFIG).is_file():
+        raise ClaraError(f"{folder} is not empty, and no checkpoint that could be replaced: name a new folder.")
     loaded = load_foreign(path, family, tokenizer)
     licence = convert.CONVERTERS[family].licence
     front = {"converted_from": Path(path).name, "converter": family, "sha256": loaded.sha256, "license": licence}
@@ -263,19 +290,28 @@ def _check_fit(own: Mapping[str, Tensor], tensors: Mapping[str, Tensor], where: 
 
 
 def save_checkpoint(
-    folder: str | Path, model: DualEncoder, tokenizer: Tokenizer, card: str, dtype: torch.dtype = torch.float16
+    folder: str | Path,
+    model: DualEncoder,
+    tokenizer: Tokenizer,
+    card: str,
+    dtype: torch.dtype = torch.float16,
+    storage: str | None = None,
 ) -> Path:
     """Write a checkpoint folder that `load` accepts as 'dir:folder'; an older checkpoint there is replaced.
 
     Matrices and kernels are stored as `dtype`; vectors and scalars (biases, norms, running statistics, temperature)
     keep float32, because they are small and some leave float16's range. `card` is the text of README.md.
+    `storage='int8'`, instead of `dtype`, stores large matrices as int8 with a scale per row: half of float16's bytes.
 
     Raises:
         ClaraError: a weight is NaN or infinite, or becomes so in `dtype`; or there is no room. What was in
             the folder before is then as it was.
     """
     folder = Path(folder)
-    tensors = {n: _stored(n, t, dtype) for n, t in model.state_dict().items()}
+    if storage not in (None, "int8"):
+        raise unknown("storage", storage, ("int8",))
+    dtype = torch.int8 if storage == "int8" else dtype
+    tensors = {k: v for n, t in model.state_dict().items() for k, v in stored(n, t, dtype).items()}
     part = folder / ".part"
     folder.mkdir(parents=True, exist_ok=True)
     with sole_writer(folder, WAIT_SECONDS):
@@ -296,14 +332,37 @@ def save_checkpoint(
     return folder
 
 
-def _stored(name: str, tensor: Tensor, dtype: torch.dtype) -> Tensor:
-    tensor = tensor.detach().cpu()
-    if not tensor.is_floating_point():
-        return tensor.contiguous()
-    stored = tensor.to(dtype if tensor.ndim > 1 else torch.float32).clone(memory_format=torch.contiguous_format)
-    if not stored.isfinite().all():
-        raise ClaraError(f"Weight {name} holds NaN or infinite values as {stored.dtype}: this model cannot be saved.")
-    return stored
+def share_text(folder: str | Path, other: str | Path) -> Path:
+    """Let the checkpoint in `folder` take its text tower, text head and tokenizer from `other`, a checkpoint beside it
+    or in the package: its own copies of them go.
+
+    Raises:
+        ClaraError: the text sides are not equal in every weight, or `other` is no checkpoint that could be found again.
+    """
+    folder, other = Path(folder), Path(other)
+    config, theirs = read_config(folder), read_config(other)
+    mine, kept = read_tensors(folder / WEIGHTS), read_tensors(other / WEIGHTS)
+    same = (config.text, config.text_head, config.tokenizer) == (theirs.text, theirs.text_head, theirs.tokenizer)
+    texts = {n for n in {*mine, *kept} if n.startswith(TEXT)}
+    if not same or not all(n in mine and n in kept and torch.equal(mine[n], kept[n]) for n in texts):
+        raise ClaraError(f"{folder} and {other} have different text sides: only equal ones can be shared.")
+    if other.resolve().parent not in (folder.resolve().parent, catalog.CHECKPOINT_FOLDER.resolve()):
+        raise ClaraError(f"{other} would not be found again: it must lie beside {folder}, or in the package.")
+    files = _own_tokenizer(config.tokenizer, folder).files
+    shared = to_dict(TextFrom(other.name, sha256_of(other / WEIGHTS)))
+    with safe_open(folder / WEIGHTS, "pt") as file:
+        rest = {n: file.get_tensor(n) for n in file.keys() if not n.startswith(TEXT)}  # noqa: SIM118
+    data, part = {**own_config(folder), TEXT_FROM: shared}, folder / ".part"
+    with sole_writer(folder, WAIT_SECONDS):
+        shutil.rmtree(part, ignore_errors=True)
+        part.mkdir()
+        (part / CONFIG).write_text(yaml.safe_dump(data, sort_keys=False, allow_unicode=True), encoding="utf-8")
+        save_file(rest, part / WEIGHTS, metadata={SAVED_WITH: json.dumps(digests(part))})
+        place_files(part, folder)
+        shutil.rmtree(part, ignore_errors=True)
+    for file in files:
+        shutil.rmtree(file) if file.is_dir() else file.unlink()
+    return folder
 
 
 def _save_tokenizer(tokenizer: Tokenizer, spec: Spec, folder: Path) -> Spec:

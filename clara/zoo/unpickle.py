@@ -187,7 +187,7 @@ def load_tensors(path: str | Path, inside: str | None = None) -> dict[str, Tenso
     """The tensors of a safetensors or torch file by name, or of the shards that a `….index.json` lists.
 
     A training state may stand around them: they are looked for under `inside`, then under the names that trainers use
-    (`KEYS`), then at the top. Prefixes that all names share, of what a model was wrapped in, are taken off (`unwrapped`).
+    (`KEYS`), then at the top. What a model was wrapped in is taken off the names (`unwrapped`).
 
     Raises:
         ClaraError: no such file, an unreadable or refused one, no named tensors, or something else among them.
@@ -215,7 +215,7 @@ def _named_tensors(data: Mapping[Any, Any], keys: tuple[str, ...], path: Path) -
 
 
 def unwrapped(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """Tensors without the prefixes that DataParallel, trainers and torch.compile put before every name, however many."""
+    """Tensors without the prefixes that DataParallel, trainers and torch.compile put before every name."""
     out = dict(tensors)
     while prefix := next((p for p in WRAPPERS if out and all(name.startswith(p) for name in out)), None):
         out = {name.removeprefix(prefix): tensor for name, tensor in out.items()}

@@ -41,8 +41,13 @@ def rows(folder: Path) -> Iterator[Row]:
     clips = clip_paths(folder)
     for split, table in tables.items():
         with table.open(encoding="utf-8", newline="") as file:
-            for line in csv.reader((x for x in file if not x.startswith("#")), skipinitialspace=True):
-                video, start, mids = line[0], float(line[1]), line[3].split(",")
+            reader = csv.reader(("\n" if x.startswith("#") else x for x in file), skipinitialspace=True, strict=True)
+            for line in filter(None, reader):
+                try:
+                    video, start, mids = line[0], float(line[1]), line[3].split(",")
+                except (ValueError, IndexError) as e:
+                    where = f"{table}:{reader.line_num}"
+                    raise ClaraError(f"{where}: {line}, expected id, start, end and quoted classes ({e}).") from e
                 for mid in mids:
                     if mid not in names:
                         raise unknown(f"class in {table} of {video}", mid, names)
