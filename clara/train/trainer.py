@@ -24,6 +24,7 @@ from clara.audio.augment import SpecAugment, SpecAugmentConfig
 from clara.config import ModelConfig, arch_config, build, load_yaml, override, to_dict
 from clara.data.facts import FactBatches
 from clara.data.loader import Batch, DataConfig, TrainBatches, make_loader
+from clara.data.parallel import main_hidden
 from clara.data.states import StateBatches, StatesConfig, StateStore
 from clara.errors import ClaraError, unknown
 from clara.model import DualEncoder
