@@ -16,7 +16,17 @@ import torch
 import webdataset
 
 from clara.config import Spec
-from clara.data.loader import Batch, DataConfig, MixConfig, SamplingConfig, TrainBatches, make_loader, scan, scan_tar
+from clara.data.loader import (
+    Batch,
+    ClipText,
+    DataConfig,
+    MixConfig,
+    SamplingConfig,
+    TrainBatches,
+    make_loader,
+    scan,
+    scan_tar,
+)
 from clara.errors import ClaraError
 from clara.text.captions import Caption, CaptionConfig
 from clara.text.tokenizer import build_tokenizer
@@ -109,9 +119,10 @@ def test_composed_clips_are_captioned_with_both_sounds(shards: str) -> None:
         shards, sampling=SamplingConfig(corpora={"sounds": 1.0}), mix=MixConfig(compose=1.0),
         captions=CaptionConfig(languages=("en",), composed=1.0),
     )  # fmt: skip
-    clips = [source._clip(i, np.random.default_rng(k)) for k, i in enumerate(source.plan.batch(0))]
-    both = [c for c in clips if len(c["facts"]) == 2]
-    assert both and all(c["own"].facts == c["facts"] for c in both)
+    plans = [source._plan(i, np.random.default_rng(k)) for k, i in enumerate(source.plan.batch(0))]
+    said = [source._text(plan, np.random.default_rng(k)) for k, plan in enumerate(plans)]
+    both = [c for c in said if len(c.facts) == 2]
+    assert both and all(c.own.facts == c.facts for c in both)
 
 
 def test_a_sound_under_speech_is_named_where_it_is_heard(shards: str) -> None:
@@ -122,18 +133,20 @@ def test_a_sound_under_speech_is_named_where_it_is_heard(shards: str) -> None:
     )  # fmt: skip
     seen = Counter()
     for k in range(40):
-        clip = source._clip(source.plan.batch(k)[0], np.random.default_rng(k))
-        sounds = {f for f in clip["facts"] if f[0] == "sound"}
-        assert clip["named"] == (clip["snr"] <= 10.0) == bool(sounds)
-        seen[clip["named"]] += 1
+        rng = np.random.default_rng(k)
+        plan = source._plan(source.plan.batch(k)[0], rng)
+        said = source._text(plan, rng)
+        sounds = {f for f in said.facts if f[0] == "sound"}
+        assert plan.named == (plan.snr <= 10.0) == bool(sounds)
+        seen[plan.named] += 1
         rain = Caption("rain", frozenset({("sound", "rain")}))
-        both = Caption("both", clip["facts"])
-        positive, ignored, _ = source._targets([clip | {"own": None}], [rain, both], 2)
+        both = Caption("both", said.facts)
+        positive, ignored, _ = source._targets([plan], [ClipText(said.facts, None)], [rain, both], 2)
         assert positive[0, 1] and bool(positive[0, 0]) == (("sound", "rain") in sounds)
-        assert bool(ignored[0, 0]) == (not clip["named"])  # too faint to be named: neither there nor not there
-        if clip["named"]:
-            emotion = next(f for f in clip["facts"] if f[0] == "emotion")
-            assert clip["own"].facts == sounds | {emotion}
+        assert bool(ignored[0, 0]) == (not plan.named)  # too faint to be named: neither there nor not there
+        if plan.named:
+            emotion = next(f for f in said.facts if f[0] == "emotion")
+            assert said.own.facts == sounds | {emotion}
     assert min(seen.values()) > 10
     batch = source[0]
     assert batch.positive_BU.any(1).all() and batch.x.isfinite().all()

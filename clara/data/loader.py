@@ -301,7 +301,7 @@ class TrainBatches(Dataset):
             text = texts[rng.integers(len(texts))]
             own = Caption(text, frozenset({("text", text)}))
         texts = frozenset(("text", t) for name in TEXTS for t in meta[name])
-        if c.said > 0 and meta["transcript"]:
+        if max(c.said, c.transcript) > 0 and meta["transcript"]:
             texts |= {("text", meta["transcript"].strip())}
         if own is not None:  # a quotation names the speaker even where `heard` dropped that
             facts = facts | own.facts

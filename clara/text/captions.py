@@ -59,7 +59,7 @@ class CaptionConfig:
     `languages` empty = every language that has a file. `original`, `augmented`, `visual`: the sample's own texts;
     `joint`: one sentence that claims several of its facts, or how strong its emotion is; `composed`: one for the two
     sounds of a mixed clip, or for a voice and the sound behind it; `said`: one that quotes the transcript with speaker
-    and emotion; `prompts`: how many single-fact prompts each fact of the batch gets; `bank`: facts of other classes
+    and emotion; `transcript`: the transcript alone; `prompts`: how many single-fact prompts each fact of the batch gets; `bank`: facts of other classes
     added as negatives, at most; `attributes`: probability that a clip's language, speaker and what is measured of its
     voice are captioned at all, so that they do not crowd out its emotion; `english`: that a caption is English whatever
     the other languages; `free`: that a fact alone is said by one of its free texts instead of a template, where the
@@ -73,6 +73,7 @@ class CaptionConfig:
     joint: float = 0.25
     composed: float = 0.8
     said: float = 0.0
+    transcript: float = 0.0
     prompts: int = 1
     bank: int = 64
     attributes: float = 0.3
@@ -294,6 +295,9 @@ class Captioner:
         if len(sounds) == 1 and speech and rng.random() < c.composed:
             voice, (sound,) = speech[0] if speech[0][0] == "emotion" else speech[rng.integers(len(speech))], sounds
             return Caption(over(voice, sound, self.language(rng), rng), frozenset({voice, sound}))
+        if c.transcript > 0 and meta.get("transcript") and rng.random() < c.transcript:
+            text = meta["transcript"].strip()
+            return Caption(text, frozenset({("text", text)}))
         if c.said > 0 and (quoted := self._said(meta, rng)) is not None:
             return quoted
         for field, p in (("text", c.original), ("text_augmented", c.augmented), ("visual_captions", c.visual)):

@@ -47,11 +47,13 @@ class HFAudioConfig:
 
     Of what follows it (none of them for AST, which pools as it was trained to):
         mix: the states after these layers (0: the input of the first), each through a layer norm of its own, in a
-            learned convex combination. The last must be the last layer kept.
+            learned convex combination, or with `block_width` in a linear map of all. The last must be the last layer
+            kept.
         stride: this many frames become one, their masked mean.
-        blocks: trainable pre-norm transformer blocks, after a linear map to `block_width` where that is given.
+        blocks: trainable pre-norm transformer blocks, of `block_width` or else the encoder's width.
         pooling: 'mean'; 'stats', mean and standard deviation; 'attentive_stats', the same weighted by attention. The
             latter two double the width.
+        dropout: in the blocks, and of what is pooled.
     """
 
     name: str | None = None
@@ -64,6 +66,7 @@ class HFAudioConfig:
     blocks: int = 0
     block_width: int | None = None
     pooling: str = "mean"
+    dropout: float = 0.0
 
 
 class MaskedGroupNorm(nn.GroupNorm):
@@ -211,7 +214,7 @@ class ASTFamily(nn.Module):
     its class and distillation tokens."""
 
     SETTINGS: ClassVar = {}
-    LACKS = ("layers", "full_window", "coarse", "mix", "stride", "blocks", "block_width", "pooling")
+    LACKS = ("layers", "full_window", "coarse", "mix", "stride", "blocks", "block_width", "pooling", "dropout")
 
     def __init__(self, model: PreTrainedModel, config: HFAudioConfig) -> None:
         super().__init__()

@@ -23,6 +23,7 @@ class PoolConfig(Protocol):
     blocks: int
     block_width: int | None
     pooling: str
+    dropout: float
 
 
 def coarser(x_BNW: Tensor, mask_BN: Tensor, factor: int) -> tuple[Tensor, Tensor]:
@@ -36,8 +37,8 @@ def coarser(x_BNW: Tensor, mask_BN: Tensor, factor: int) -> tuple[Tensor, Tensor
 
 
 class StatePool(nn.Module):
-    """states_BNKW of K layers and mask_BN -> a_BW: a layer norm per layer, their learned convex combination, a linear
-    map, pre-norm transformer blocks, pooling; each where the config asks for it."""
+    """states_BNKW of K layers and mask_BN -> a_BW: a layer norm per layer; their learned convex combination, or with
+    `block_width` a linear map of all of them side by side; pre-norm transformer blocks; pooling."""
 
     def __init__(self, width: int, config: PoolConfig) -> None:
         super().__init__()
@@ -49,29 +50,29 @@ class StatePool(nn.Module):
             )
         count = len(config.mix or ())
         self.norms = nn.ModuleList(nn.LayerNorm(width) for _ in range(count))
-        self.weights = nn.Parameter(torch.zeros(count)) if count > 1 else None
-        self.project = None
+        self.project, self.weights = None, None
         if config.block_width is not None:
-            self.project, width = nn.Linear(width, config.block_width), config.block_width
+            self.project, width = nn.Linear(max(1, count) * width, config.block_width), config.block_width
+        elif count > 1:
+            self.weights = nn.Parameter(torch.zeros(count))
         heads = max(1, width // HEAD_WIDTH)
         if config.blocks and width % heads:
             raise ClaraError(f"hf_audio tower: blocks of width {width}: expected a multiple of {HEAD_WIDTH}.")
         self.blocks = nn.ModuleList(
             nn.TransformerEncoderLayer(
-                width, heads, 4 * width, dropout=0.0, activation="gelu", batch_first=True, norm_first=True
+                width, heads, 4 * width, dropout=config.dropout, activation="gelu", batch_first=True, norm_first=True
             )
             for _ in range(config.blocks)
         )
         self.norm = nn.LayerNorm(width) if config.blocks else None
         self.pooling = config.pooling
         self.attention = AttentiveStats(width) if config.pooling == "attentive_stats" else None
+        self.dropout = nn.Dropout(config.dropout)
         self.width = width if config.pooling == "mean" else 2 * width
 
     def forward(self, states_BNKW: Tensor, mask_BN: Tensor, pool: bool = True) -> Tensor:
         """a_BW, or with `pool=False` a_BNW, before pooling."""
         x_BNW = self._mixed(states_BNKW)
-        if self.project is not None:
-            x_BNW = self.project(x_BNW)
         for block in self.blocks:
             x_BNW = block(x_BNW, src_key_padding_mask=~mask_BN)
         if self.norm is not None:
@@ -79,13 +80,15 @@ class StatePool(nn.Module):
         if not pool:
             return x_BNW
         if self.attention is not None:
-            return self.attention(x_BNW, mask_BN).to(x_BNW.dtype)
-        return masked_stats(x_BNW, mask_BN) if self.pooling == "stats" else masked_mean(x_BNW, mask_BN)
+            return self.dropout(self.attention(x_BNW, mask_BN).to(x_BNW.dtype))
+        return self.dropout((masked_stats if self.pooling == "stats" else masked_mean)(x_BNW, mask_BN))
 
     def _mixed(self, states_BNKW: Tensor) -> Tensor:
         if states_BNKW.shape[2] != max(1, len(self.norms)):
             raise ClaraError(f"States of {states_BNKW.shape[2]} layers, the tower mixes {max(1, len(self.norms))}.")
         normed = [norm(states_BNKW[:, :, k]) for k, norm in enumerate(self.norms)]
+        if self.project is not None:
+            return self.project(torch.cat(normed, -1) if normed else states_BNKW[:, :, 0])
         if self.weights is None:
             return normed[0] if normed else states_BNKW[:, :, 0]
         return sum(w * x_BNW for w, x_BNW in zip(self.weights.softmax(0), normed))
