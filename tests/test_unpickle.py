@@ -146,9 +146,10 @@ def test_programs_and_broken_files_are_refused(tmp_path: Path) -> None:
 
 
 def test_what_is_no_state_dict_is_refused(tmp_path: Path) -> None:
-    torch.save({"state_dict": STATE, "epoch": 1}, tmp_path / "a.pt")
-    with pytest.raises(ClaraError, match="no 'model': it holds \\['epoch', 'state_dict'\\]"):
+    torch.save({"parameters": STATE, "epoch": 1}, tmp_path / "a.pt")
+    with pytest.raises(ClaraError, match="no 'model': it holds \\['epoch', 'parameters'\\]"):
         load_tensors(tmp_path / "a.pt", inside="model")
+    torch.save({**STATE, "epoch": 1}, tmp_path / "a.pt")
     with pytest.raises(ClaraError, match="other things than tensors"):
         load_tensors(tmp_path / "a.pt")
     torch.save([1], tmp_path / "b.pt")

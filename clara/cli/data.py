@@ -18,7 +18,7 @@ def shards(
     out: Annotated[Path, typer.Argument(help="Folder of shards to write, or to verify.")],
     manifest: Annotated[Path | None, typer.Option(help="Rows as JSON Lines.")] = None,
     corpus: Annotated[str | None, typer.Option(help="A corpus by name, or the path of its .py file.")] = None,
-    data: Annotated[Path | None, typer.Option(help="Folder of the corpus in its official layout.")] = None,
+    data: Annotated[Path | None, typer.Option(help="Folder of the corpora, or of this one as published.")] = None,
     verify: Annotated[bool, typer.Option("--verify", help="Check shards: truncation, decoding, keys.")] = False,
     audio_format: Annotated[str, typer.Option("--format", help="flac, opus, ogg or wav.")] = "flac",
     sample_rate: Annotated[int, typer.Option(help="Hz.")] = 16000,
@@ -28,6 +28,7 @@ def shards(
     workers: Annotated[int, typer.Option(help="Processes.")] = 2,
 ) -> None:
     """Write webdataset shards from a manifest or a corpus (resumable), or verify them."""
+    from clara.data.corpora import corpus_folder
     from clara.data.manifest import read_manifest, rows_from_corpus
     from clara.data.shards import ShardConfig, verify_shards, write_shards
 
@@ -39,7 +40,7 @@ def shards(
         raise typer.Exit(1 if problems else 0)
     if (manifest is None) == (corpus is None) or (corpus is None) != (data is None):
         raise ClaraError("Give --manifest ROWS.jsonl, or --corpus NAME with --data FOLDER, or --verify.")
-    rows = read_manifest(manifest) if manifest is not None else rows_from_corpus(corpus, data)
+    rows = read_manifest(manifest) if manifest is not None else rows_from_corpus(corpus, corpus_folder(corpus, data))
     on_error = "skip" if skip_broken else "raise"
     index = write_shards(rows, out, ShardConfig(samples, audio_format, sample_rate, workers, max_seconds, on_error))
     skipped = [s for shard in index["shards"] for s in shard["skipped"]]
@@ -53,7 +54,7 @@ def shards(
 @app.command()
 def corpus(
     name: Annotated[str | None, typer.Argument(help="A corpus, or the path of its .py file; none: list them.")] = None,
-    data: Annotated[Path | None, typer.Option(help="Folder of the corpus in its official layout.")] = None,
+    data: Annotated[Path | None, typer.Option(help="Folder of the corpora, or of this one as published.")] = None,
     check: Annotated[bool, typer.Option("--check", help="Count files against the published number.")] = False,
 ) -> None:
     """Say where a corpus comes from, under which licence, and whether a folder holds all of it."""

@@ -14,7 +14,7 @@ from clara.config import recipe_path
 @app.command("eval")
 def evaluate(
     recipe: Annotated[str, typer.Argument(help="A recipe's path or name.")],
-    data: Annotated[Path, typer.Option(help="Folder of the corpora.")],
+    data: Annotated[Path, typer.Option(help="Folder of the corpora, or of one as published.")],
     model: Model = DEFAULT_MODEL,
     out: Annotated[Path, typer.Option("--out", "-o", help="Folder for the results.")] = Path("results"),
     limit: Annotated[int | None, typer.Option(help="At most so many clips of a set: a trial.")] = None,

@@ -130,7 +130,7 @@ class Inventory:
 
 def take_inventory(corpus: str | Path, folder: str | Path, near: str | Path | None = None) -> Inventory:
     """Count the clips of a corpus in its official layout against the published numbers, and name what is missing."""
-    module, folder = load_corpus(corpus, near), Path(folder)
+    module, folder = load_corpus(corpus, near), corpus_folder(corpus, folder, near)
     if not folder.exists():
         raise ClaraError(f"No such folder: {folder}. Expected {module.INFO.name} ({module.INFO.source_url}).")
     rows, missing = [], []
@@ -201,6 +201,16 @@ class Found:
     missing: list[Row]
     folder: Path
     layout: str
+
+
+def corpus_folder(corpus: str | Path, data: str | Path, near: str | Path | None = None) -> Path:
+    """The folder of a corpus in its official layout: `data` itself, or the one of the corpus' name in `data`, as
+    `find_corpus` has it."""
+    name, data = load_corpus(corpus, near).INFO.name, Path(data)
+    if not data.is_dir() or _plain(data.absolute().name) == _plain(name):
+        return data
+    inner = (p for p in sorted(data.iterdir()) if p.is_dir() and _plain(p.name) == _plain(name))
+    return next(inner, data)
 
 
 def layout_of(folder: Path) -> str:

@@ -25,6 +25,7 @@ from clara.audio.features import pad_waves
 from clara.audio.waveform import read
 from clara.data.manifest import TEXTS
 from clara.data.parallel import end_with_parent
+from clara.data.plan import Plan
 from clara.data.samples import NOTHING, SPLITS, scan_rows
 from clara.data.tars import shards_of
 from clara.errors import ClaraError
@@ -44,6 +45,7 @@ from clara.text.tokenizer import Tokenizer
 
 # texts and tokens of a batch are padded to multiples of this: oneDNN compiles and keeps kernels for every new shape
 ROUND = 8
+MOST_DRAWS = 10  # for a place in a batch, before it is the corpus that is broken
 LEAST_SECONDS = 2.0  # of a longer sound that a shorter one is laid into
 
 BLACKLISTED = "blacklisted"  # of WavCaps: what test sets hold too
@@ -76,10 +78,13 @@ class MixConfig:
 
 @dataclass(frozen=True)
 class DataConfig:
-    """`shards`: globs of tars; `splits` to use of them ('train', or 'esc50:train' for one corpus' alone; empty = all);
+    """`shards`: tars, folders of them, globs; `splits` to use of them ('train', or 'esc50:train' for one corpus' alone;
+    empty = all);
     `batch_size` is global, over all processes;
     `bucket`: so many batches are drawn together and sorted by length, so that short clips share a batch (1 = off;
-    towers with batch norm want 1: a bucket holds few corpora, and their statistics are not those of evaluation)."""
+    towers with batch norm want 1: a bucket holds few corpora, and their statistics are not those of evaluation);
+    `broken_most`: so many different clips that cannot be read are told and replaced by others; 0: the first is an error
+    (with several processes each then reads all clips of a batch, so that all of them replace the same)."""
 
     shards: tuple[str, ...]
     batch_size: int
@@ -92,6 +97,7 @@ class DataConfig:
     captions: CaptionConfig = CaptionConfig()
     augment: WaveAugmentConfig | None = WaveAugmentConfig()
     mix: MixConfig = MixConfig()
+    broken_most: int = 0
 
 
 @dataclass
@@ -108,6 +114,13 @@ class Batch:
     keys: list[str]
     texts: list[str]
     target_BD: Tensor | None = None  # of a teacher
+    broken: list[str] = field(default_factory=list)  # what is wrong with clips that others stand in for
+
+
+class BrokenClip(ClaraError):
+    """A clip that cannot be read; `place` is its place in the batch."""
+
+    place = -1
 
 
 @dataclass(frozen=True)
@@ -195,57 +208,6 @@ def scan_tar(path: str) -> Iterator[Entry]:
         yield Entry(path, key, audio.offset_data, audio.size, meta, facts)
 
 
-class Plan:
-    """Which samples batch k holds: balanced draws, buckets of similar length."""
-
-    def __init__(self, entries: Sequence[Entry], config: DataConfig, seed: int) -> None:
-        self.config, self.seed, self.entries = config, seed, entries
-        groups: dict[str, dict[str, dict[str, list[int]]]] = {}
-        for i, e in enumerate(entries):
-            corpus, language = str(e.meta.get("corpus")), str(e.meta.get("language") or "")
-            label = str(e.meta.get("emotion") or e.meta.get("label") or "")
-            groups.setdefault(corpus, {}).setdefault(language, {}).setdefault(label, []).append(i)
-        self.groups = groups
-        weights = config.sampling.corpora
-        unknown_names = set(weights) - set(groups)
-        if unknown_names:
-            raise ClaraError(f"sampling.corpora names {sorted(unknown_names)}; the shards hold {sorted(groups)}.")
-        sizes = {c: sum(len(v) for langs in g.values() for v in langs.values()) for c, g in groups.items()}
-        self.corpora = [c for c in sorted(groups) if weights.get(c, 0) > 0] if weights else sorted(groups)
-        p = [weights[c] if weights else sizes[c] ** config.sampling.corpus_power for c in self.corpora]
-        self.p_corpus = np.array(p) / np.sum(p)
-        self.sounds = [i for i, e in enumerate(entries) if any(t in SOUND_TASKS for t, _ in e.facts)]
-
-    def draw(self, rng: np.random.Generator) -> int:
-        """The index of one sample."""
-        languages = self.groups[self.corpora[rng.choice(len(self.corpora), p=self.p_corpus)]]
-        classes = languages[sorted(languages)[rng.integers(len(languages))]]
-        names = sorted(classes)
-        p = np.array([len(classes[n]) for n in names], float) ** self.config.sampling.class_power
-        members = classes[names[rng.choice(len(names), p=p / p.sum())]]
-        return members[rng.integers(len(members))]
-
-    def sound(self, rng: np.random.Generator) -> Entry:
-        """Any labelled sound, to be mixed with another clip."""
-        return self.entries[self.sounds[rng.integers(len(self.sounds))]]
-
-    def batch(self, step: int) -> list[int]:
-        """The samples of batch `step`, in order."""
-        group, part = divmod(step, self.config.bucket)
-        rng = np.random.default_rng([self.seed, group, 1])
-        drawn = np.array([self.draw(rng) for _ in range(self.config.batch_size * self.config.bucket)])
-        if self.config.bucket > 1:
-            jitter = rng.uniform(0.8, 1.25, len(drawn))  # soft edges, so that buckets are not the same corpora for ever
-            length = [min(_seconds(self.entries[i]), self.config.crop_seconds) for i in drawn]
-            drawn = drawn[np.argsort(length * jitter, kind="stable")]
-            part = rng.permutation(self.config.bucket)[part]
-        return [int(i) for i in drawn[part * self.config.batch_size : (part + 1) * self.config.batch_size]]
-
-
-def _seconds(entry: Entry) -> float:
-    return float(entry.meta.get("seconds") or 10.0)
-
-
 class TrainBatches(Dataset):
     """Item k is batch k of this process."""
 
@@ -265,8 +227,23 @@ class TrainBatches(Dataset):
         self.plan, self.captioner = Plan(self.entries, config, seed), Captioner(config.captions, inventory)
 
     def __getitem__(self, step: int) -> Batch:
-        chosen = self.plan.batch(step)
-        rngs = [np.random.default_rng([self.seed, step, 3, n]) for n in range(len(chosen))]
+        replaced: Counter[int] = Counter()
+        told: list[str] = []
+        while True:
+            try:
+                return dataclasses.replace(self._batch(step, replaced), broken=told)
+            except BrokenClip as e:
+                replaced[e.place] += 1
+                told = list(dict.fromkeys([*told, str(e)]))
+                if len(told) > self.config.broken_most or replaced[e.place] > MOST_DRAWS:
+                    raise ClaraError(f"{e} (data.broken_most=N replaces up to N such clips by others.)") from e
+
+    def _batch(self, step: int, replaced: Mapping[int, int]) -> Batch:
+        """Batch `step`, its clips at some places drawn anew so many times."""
+        chosen, again = self.plan.batch(step), {n: [times] for n, times in replaced.items()}
+        for n, times in again.items():
+            chosen[n] = self.plan.draw(np.random.default_rng([self.seed, step, 5, n, *times]))
+        rngs = [np.random.default_rng([self.seed, step, 3, n, *again.get(n, ())]) for n in range(len(chosen))]
         plans = [self._plan(i, rng) for i, rng in zip(chosen, rngs)]
         texts = [self._text(plan, rng) for plan, rng in zip(plans, rngs)]
         captions = self._captions(plans, texts, np.random.default_rng([self.seed, step, 2]))
@@ -275,6 +252,8 @@ class TrainBatches(Dataset):
         mine = range(self.rank * size, (self.rank + 1) * size)
         said = [c.text for c in captions] + [self.filler] * (share * self.world - len(captions))
         local = said[self.rank * share : (self.rank + 1) * share]
+        if self.config.broken_most and self.world > 1:
+            self._audio(plans, step, range(len(plans)))
         x, len_B = self._audio([plans[n] for n in mine], step, list(mine))
         ids_UL, mask_UL = self._tokens(local)
         keys = [plans[n].entry.key for n in mine]
@@ -342,7 +321,13 @@ class TrainBatches(Dataset):
     def _audio(self, plans: Sequence[ClipPlan], step: int, places: Sequence[int]) -> tuple[Tensor, Tensor]:
         """Waves (B, T) and their lengths in samples; each clip is cropped and augmented by its place in the batch."""
         rngs = [np.random.default_rng([self.seed, step, 4, n]) for n in places]
-        waves = [render(plan, self.rate, self.config, rng) for plan, rng in zip(plans, rngs)]
+        waves = []
+        for plan, rng, place in zip(plans, rngs, places):
+            try:
+                waves.append(render(plan, self.rate, self.config, rng))
+            except BrokenClip as e:
+                e.place = place
+                raise
         return pad_waves([torch.from_numpy(w) for w in waves])
 
 
@@ -396,7 +381,7 @@ def read_entry(entry: Entry, sample_rate: int) -> np.ndarray:
     try:
         return read(data, sample_rate)
     except ClaraError as e:
-        raise ClaraError(f"{entry.tar}: sample {entry.key!r}: {e}") from e
+        raise BrokenClip(f"{entry.tar}: sample {entry.key!r}: {e}") from e
 
 
 def make_loader(batches: TrainBatches, *, steps: range) -> DataLoader:

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import multiprocessing
 import os
+import sys
 import threading
 from collections.abc import Callable, Iterator
 from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
@@ -36,7 +37,8 @@ def run_jobs(work: Callable[[Job], Result], jobs: Iterator[Job], workers: int) -
         while True:
             while failure is None and len(running) <= workers and (job := next(jobs, None)) is not None:
                 try:
-                    running.add(pool.submit(work, job))
+                    with main_hidden():
+                        running.add(pool.submit(work, job))
                 except BrokenProcessPool as e:
                     failure = e
             if not running:
@@ -49,7 +51,7 @@ def run_jobs(work: Callable[[Job], Result], jobs: Iterator[Job], workers: int) -
                     failure = failure or future.exception()
     if isinstance(failure, BrokenProcessPool):
         raise ClaraError(
-            "A worker process died: out of memory, or the calling script lacks `if __name__ == '__main__':`. "
+            "A worker process died, most likely for want of memory. "
             "Run again to go on where it stopped; workers=1 shows the cause."
         ) from failure
     if failure is not None:
@@ -68,6 +70,19 @@ def end_with_parent(*_: object) -> None:
         os._exit(1)
 
     threading.Thread(target=watch, daemon=True).start()
+
+
+@contextmanager
+def main_hidden() -> Iterator[None]:
+    """Processes that are started within do not run the calling script again: it needs no `if __name__ == '__main__':`,
+    and nothing of it is needed in them."""
+    main = sys.modules["__main__"]
+    own = {name: vars(main).pop(name) for name in ("__file__", "__spec__") if name in vars(main)}
+    main.__spec__ = None
+    try:
+        yield
+    finally:
+        vars(main).update(own)
 
 
 @contextmanager

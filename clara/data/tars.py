@@ -77,8 +77,8 @@ def tars_below(folder: Path) -> list[Path]:
 
 
 def shards_of(patterns: Sequence[str]) -> list[Path]:
-    """The tars that patterns name, sorted: files, globs (*, ?, []), and braces as webdataset's ({000..127}, {a,b}): of
-    these each must be there.
+    """The tars that patterns name, sorted: files, folders (the tars in them), globs (*, ?, []), and braces as
+    webdataset's ({000..127}, {a,b}): of these each must be there.
 
     Raises:
         ClaraError: an address, a shard of a brace pattern that is missing, a compressed one, no shard at all.
@@ -87,8 +87,8 @@ def shards_of(patterns: Sequence[str]) -> list[Path]:
     for pattern in patterns:
         if ADDRESS.match(pattern):
             raise ClaraError(f"{pattern}: shards are read where they lie, and are not fetched. Download them first.")
-        if Path(pattern).is_file():
-            found.add(pattern)
+        if (path := Path(pattern)).exists():  # whatever signs its name holds
+            found.update([pattern] if path.is_file() else map(str, path.glob("*.tar")))
             continue
         try:
             parts = list(braceexpand(pattern))

@@ -94,6 +94,16 @@ class Context:
         """Forget what was asked for and spent, not the embeddings: another evaluation begins."""
         self.used, self.found, self.missing, self.spent = [], [], [], Spent()
 
+    def taught(self, train: DataSpec, test: DataSpec, per_class: int) -> tuple[list[Row], list[Row]]:
+        """The rows of two DataSpecs, of which one teaches with at least `per_class` clips a class what the other judges
+        by; with a `limit`, some of the classes that both have. NotAtHand as `rows`."""
+        limit, self.limit = self.limit, None
+        try:
+            found = self.rows(train), self.rows(test)
+        finally:
+            self.limit = limit
+        return found if limit is None else trial(*found, per_class, limit, self.seed)
+
     def rows(self, spec: DataSpec) -> list[Row]:
         """The rows a DataSpec names; those that its tables name too, but that have no file, are added to `missing`.
 
@@ -148,6 +158,27 @@ class Context:
     def labels(self, prompts: Sequence[Sequence[str]]) -> Tensor:
         """One unit vector a label: the mean of its prompts' embeddings (K, D)."""
         return normalize(torch.stack([self.text(texts).mean(0) for texts in prompts]), dim=-1)
+
+
+def trial(
+    train: Sequence[Row], test: Sequence[Row], per_class: int, limit: int, seed: int
+) -> tuple[list[Row], list[Row]]:
+    """Clips for a trial of what is taught by some and judged by others: at most `limit` to judge, of classes that both
+    sets have, and no more classes than `limit` allows with `per_class` clips each to teach.
+
+    Raises:
+        ClaraError: a limit below 1.
+    """
+
+    def class_of(row: Row) -> tuple[str, str]:
+        return row.language or "", row.emotion or row.label or ""
+
+    there, count = {class_of(row) for row in test}, Counter(map(class_of, train))
+    both = [c for c, n in sorted(count.items()) if c[1] and c in there and n >= per_class]
+    kept = both[: max(2, limit // per_class)]
+    taught, judged = ([row for row in rows if class_of(row) in kept] for rows in (train, test))
+    more = max(per_class, limit // max(1, len(kept)))
+    return some_of(taught, max(1, more * len(kept)), seed), some_of(judged, limit, seed)
 
 
 def some_of(rows: Sequence[Row], limit: int, seed: int) -> list[Row]:

@@ -16,12 +16,9 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
-import yaml
-
-from clara.zoo.catalog import CHECKPOINTS
+from clara.zoo.lineage import statement
 
 FOLD = re.compile(r"fold\d+")
 NOT_FOLDS = re.compile(r"\b(?:but|except|without|not|no|never|other than|left out|held out|excluding)\b", re.IGNORECASE)
@@ -139,23 +136,9 @@ class Verdict:
 
 
 def training_of(name: str) -> Training | None:
-    """The training corpora that the card of a checkpoint states: of the table, or in the folder of `dir:path`."""
-    if name in CHECKPOINTS:
-        row = CHECKPOINTS[name]
-        return Training(tuple(c.name for c in row.corpora), row.touches)
-    if name.startswith("dir:"):
-        card = Path(name.removeprefix("dir:")) / "README.md"
-        front = _front_matter(card.read_text(encoding="utf-8")) if card.is_file() else {}
-        names = [c.get("name") if isinstance(c, Mapping) else c for c in front.get("corpora") or ()]
-        if names:
-            return Training(tuple(map(str, names)), dict(front.get("touches") or {}))
-    return None
-
-
-def _front_matter(text: str) -> Mapping[str, Any]:
-    parts = text.split("---\n", 2)
-    front = yaml.safe_load(parts[1]) if len(parts) == 3 and not parts[0].strip() else None
-    return front if isinstance(front, Mapping) else {}
+    """The training corpora that the card of a checkpoint states (`clara.zoo.lineage`); None where it states none."""
+    said = statement(name)
+    return Training(tuple(c.name for c in said.corpora), said.touches) if said and said.corpora else None
 
 
 def judge(corpus: str, training: Training | None, parts: Iterable[str | None] = ()) -> Verdict:
@@ -163,6 +146,8 @@ def judge(corpus: str, training: Training | None, parts: Iterable[str | None] = 
     holds the fold where there are folds."""
     if training is None:
         return Verdict("unknown", "the checkpoint has no card that states its training corpora")
+    if corpus in training.names:  # as clips name it: whatever a note says of folds, this training had its own
+        return Verdict("seen", f"trained on {corpus}")
     if corpus not in SPELT:
         return Verdict("unknown", f"{corpus!r} is not in the table of corpora")
     note = next((f"{k}: {v}" for k, v in training.touches.items() if _names(corpus, k)), "")
@@ -201,7 +186,8 @@ def _heard(corpus: str, training: Training) -> bool:
 
 
 def _names(corpus: str, text: str) -> bool:
-    return re.search(rf"(?<![A-Za-z0-9])(?:{SPELT[corpus]})(?![A-Za-z0-9])", text, re.IGNORECASE) is not None
+    spelt = f"{SPELT[corpus]}|{re.escape(corpus)}"
+    return re.search(rf"(?<![A-Za-z0-9])(?:{spelt})(?![A-Za-z0-9])", text, re.IGNORECASE) is not None
 
 
 def _origins(corpus: str) -> set[str]:

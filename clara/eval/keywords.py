@@ -46,12 +46,13 @@ def keywords(config: KeywordConfig, context: Context) -> dict[str, Any]:
         accuracy_std, accuracy_95, uar, uar_std, runs}}}}, "mean": {"zero_shot": accuracy, "shots": {n: accuracy}}}: the
         mean is over languages. A language without a file has its words alone for prompts.
     """
-    train, test = _spoken(context.rows(config.train)), _spoken(context.rows(config.test))
+    taught, judged = context.taught(config.train, config.test, max(config.shots, default=1))
+    train, test = _spoken(taught), _spoken(judged)
     for code in config.languages:
-        if code not in test:
+        if code not in test and context.limit is None:
             raise unknown(f"spoken language of {config.test.corpus}", code, test)
     out = {}
-    for code in config.languages or sorted(test):
+    for code in [c for c in config.languages or sorted(test) if c in test]:
         words = choose_words(train.get(code, ()), test[code], config)
         if len(words) > 1:
             out[code] = _language(code, words, train[code], test[code], config, context)

@@ -52,8 +52,9 @@ def probe(config: ProbeConfig, context: Context) -> dict[str, Any]:
     for method in config.methods:
         if method not in METHODS:
             raise unknown("method", method, METHODS)
-    train_rows, train_names = labelled(context.rows(config.train), config.task)
-    test_rows, test_names = labelled(context.rows(config.test), config.task)
+    taught, judged = context.taught(config.train, config.test, config.shots or 1)
+    train_rows, train_names = labelled(taught, config.task)
+    test_rows, test_names = labelled(judged, config.task)
     labels = sorted(set(train_names))
     _check_sets(train_rows, test_rows, test_names, labels)
     y_N = np.array([labels.index(name) for name in train_names])

@@ -26,6 +26,7 @@ from clara.audio.waveform import EXTENSIONS
 from clara.errors import ClaraError, require
 from clara.zoo.embedder import Embedder, load
 from clara.zoo.factory import load_checkpoint, read_config, save_checkpoint
+from clara.zoo.lineage import inherited, with_front
 
 require("sentence_transformers", "sentence-transformers")
 from sentence_transformers import SentenceTransformer  # noqa: E402
@@ -82,7 +83,8 @@ class ClaraModule(InputModule):
 
     def save(self, output_path: str, *args: Any, **kwargs: Any) -> None:
         """Write the checkpoint folder, weights in float32."""
-        card = "# CLARA checkpoint\n\nSaved from sentence-transformers.\n"
+        front = inherited([self.embedder.name])
+        card = with_front(front, "# CLARA checkpoint\n\nSaved from sentence-transformers.\n")
         save_checkpoint(output_path, self.model, self.embedder.tokenizer, card, dtype=torch.float32)
 
     @classmethod

@@ -20,6 +20,8 @@ from clara.text import hub
 from clara.text.normal import normal
 
 ASSETS = Path(__file__).parent.parent / "assets"
+PROBES = ("dog barks", "rain falls", "engine runs")  # as many words each
+WHOLE = "its files are not whole. Copy all that its makers publish (tokenizer.json, or vocab and merges)."
 
 
 class Tokenizer:
@@ -34,6 +36,19 @@ class Tokenizer:
     def encode(self, text: str) -> list[int]:
         """Ids of one text with its special tokens, untruncated."""
         raise NotImplementedError
+
+    def check(self) -> None:
+        """ClaraError where different texts have the same ids, as of a tokenizer whose files are missing, or ids that
+        its vocabulary does not have."""
+        ids = [self.encode(self.normal(text)) for text in PROBES]
+        if len(set(map(tuple, ids))) < len(ids) or not all(ids):
+            raise ClaraError(f"The {type(self).__name__} gives different texts the same ids ({ids[0][:8]}): {WHOLE}")
+        last = max(self.pad_id, *map(max, ids))
+        if last >= self.vocab_size or min(self.pad_id, *map(min, ids)) < 0:
+            raise ClaraError(
+                f"The {type(self).__name__} gives the id {last} and pads with {self.pad_id}, of {self.vocab_size} "
+                f"tokens: {WHOLE}"
+            )
 
     def normal(self, text: str) -> str:
         """The text that `encode` gets for `text`."""
@@ -96,6 +111,13 @@ def _is_utf8(text: str) -> bool:
 TOKENIZERS: Registry[Tokenizer] = Registry("tokenizer")
 
 
+def _sentencepiece(path: Path) -> sentencepiece.SentencePieceProcessor:
+    try:
+        return sentencepiece.SentencePieceProcessor(model_file=str(path))
+    except (OSError, RuntimeError) as e:
+        raise ClaraError(f"{path} is no sentencepiece model ({hub.said(e)}): copy it again.") from e
+
+
 @dataclass(frozen=True)
 class SentencePieceConfig:
     """`file`: a .model beside the checkpoint, or the name of one in the package's assets."""
@@ -114,7 +136,7 @@ class SentencePiece(Tokenizer):
             path = ASSETS / config.file
         if not path.is_file():
             raise ClaraError(f"No tokenizer file {config.file!r} in {folder} nor in the package.")
-        self.processor = sentencepiece.SentencePieceProcessor(model_file=str(path))
+        self.processor = _sentencepiece(path)
         self.context_length, self.files = config.context_length, [path]
         self.vocab_size, self.pad_id = self.processor.vocab_size(), self.processor.pad_id()
 
@@ -148,10 +170,12 @@ class HFTokenizer(Tokenizer):
         where = hub.folder_of(config.name, hub.TOKENIZER, what, folder)
         try:
             self.tokenizer = AutoTokenizer.from_pretrained(where)
-        except (OSError, ValueError) as e:
+        except Exception as e:  # tokenizers raises nothing narrower
             raise ClaraError(f"{what} cannot be loaded from {where}: {hub.said(e)}") from e
         if self.tokenizer.pad_token_id is None:
             self.tokenizer.pad_token = self.tokenizer.eos_token
+        if self.tokenizer.pad_token_id is None:
+            raise ClaraError(f"{what} in {where} has neither a padding token nor an end token: {WHOLE}")
         self.context_length, self.prefix, self.suffix = config.context_length, config.prefix, config.suffix
         self.blanks = str.maketrans(config.blanks, " " * len(config.blanks))
         self.vocab_size, self.pad_id = len(self.tokenizer), self.tokenizer.pad_token_id
@@ -190,6 +214,11 @@ class FactsTokenizer(Tokenizer):
     def normal(self, text: str) -> str:
         """Facts are names, which are looked up as they are."""
         return text.strip()
+
+    def check(self) -> None:
+        """ClaraError for no facts, or one twice."""
+        if not self.ids or len(self.ids) != len(self.facts):
+            raise ClaraError(f"{self.files[0]} holds {len(self.facts)} facts, {len(self.ids)} of them different.")
 
     def encode(self, text: str) -> list[int]:
         names = text.split(" + ")
@@ -298,7 +327,7 @@ class NLLBTokenizer(Tokenizer):
         path = folder / config.file
         if not path.is_file():
             raise ClaraError(f"No tokenizer file {config.file!r} in {folder}.")
-        self.processor = sentencepiece.SentencePieceProcessor(model_file=str(path))
+        self.processor = _sentencepiece(path)
         pieces = self.processor.vocab_size()
         self.language_id = pieces + 1 + FAIRSEQ_LANGUAGE_CODES.index(config.language)
         self.context_length, self.files = config.context_length, [path]
@@ -314,4 +343,6 @@ def build_tokenizer(spec: Spec, folder: str | Path = ASSETS) -> Tokenizer:
     if spec.kind not in TOKENIZERS.names():
         raise unknown("tokenizer", spec.kind, TOKENIZERS.names())
     cls, config = TOKENIZERS.get(spec.kind)
-    return cls(build(config, spec.options, where=f"tokenizer {spec.kind!r}"), Path(folder))
+    tokenizer = cls(build(config, spec.options, where=f"tokenizer {spec.kind!r}"), Path(folder))
+    tokenizer.check()
+    return tokenizer

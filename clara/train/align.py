@@ -8,16 +8,19 @@ two verbalisations of every fact of a batch), which costs minutes and needs no r
 from __future__ import annotations
 
 import copy
+import functools
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 
 from clara.config import arch_config, build, load_yaml, override, to_dict
+from clara.data.loader import DataConfig, scan
 from clara.errors import ClaraError
 from clara.losses import multi_positive
 from clara.model import DualEncoder
@@ -37,6 +40,7 @@ from clara.train.optim import (
 from clara.train.texts import LooseConfig, Names, NamesConfig, Pair, Sayer, draw
 from clara.zoo.embedder import load
 from clara.zoo.factory import create_model, get_tokenizer, load_strictly, save_checkpoint
+from clara.zoo.lineage import heard_corpora, inherited, with_front
 
 GROUPS = 6  # of texts of like length a batch: a batch's longest text is three times its mean
 
@@ -198,7 +202,17 @@ class Aligner:
             model.load_state_dict(model.state_dict() | self.ema.tensors)
         audio = f"the audio side of {c.anchors}" if c.anchors else "no audio"
         card = f"# {self.out.name}\n\nText side after {self.done} of {c.steps} steps; {audio}.\n"
-        save_checkpoint(self.out / "checkpoint", model, self.tokenizer, card, torch.float32)
+        save_checkpoint(self.out / "checkpoint", model, self.tokenizer, with_front(self.lineage, card), torch.float32)
+
+    @functools.cached_property
+    def lineage(self) -> dict[str, Any]:
+        """What its starts heard and their licences, and the clips that gave anchors."""
+        c, clips = self.config, []
+        if c.heard:
+            h = c.heard
+            clips = scan(DataConfig(h.shards, 1, splits=h.splits, exclude_corpora=h.exclude_corpora))
+        starts = [name for name in (c.init, c.anchors) if name]
+        return inherited(starts, heard_corpora(e.meta for e in clips))
 
 
 def encode(model: DualEncoder, tokenizer: Tokenizer, texts: Sequence[str]) -> Tensor:

@@ -13,6 +13,7 @@ from torch import Tensor
 
 from clara.errors import ClaraError, unknown
 from clara.zoo.factory import create_model, get_tokenizer, load_strictly, save_checkpoint
+from clara.zoo.lineage import inherited, with_front
 
 PARTS = {"all": "", "audio": ("front_end.", "audio.", "audio_head."), "text": ("text.", "text_head.")}
 
@@ -44,7 +45,7 @@ def average(names: Sequence[str], shares: Sequence[float], out: str | Path, part
             tensors[key] = _mean([s[key] for s in states], shares)
     load_strictly(model, tensors, "the average")
     made = ", ".join(f"{share:g} of {name}" for name, share in zip(names, shares))
-    card = f"# {Path(out).name}\n\nWeights averaged ({part}): {made}.\n"
+    card = with_front(inherited(names), f"# {Path(out).name}\n\nWeights averaged ({part}): {made}.\n")
     return save_checkpoint(out, model, get_tokenizer(names[-1]), card, torch.float32)
 
 

@@ -32,6 +32,8 @@ FREE = (
     "steps",
     "out",
     "save_every",
+    "save_minutes",
+    "data.broken_most",
     "log_every",
     "keep",
     "threads",

@@ -88,7 +88,7 @@ def recipe(clips: int, init: str, out: Path, window_seconds: float) -> TrainConf
     steps = max(MIN_STEPS, EPOCHS * clips // batch)
     captions = CaptionConfig(original=1.0, attributes=0.0)
     return TrainConfig(
-        data=DataConfig((str(out / "shards" / "*.tar"),), batch, crop_seconds=window_seconds, captions=captions),
+        data=DataConfig((str(out / "shards"),), batch, crop_seconds=window_seconds, captions=captions),
         steps=steps,
         out=str(out),
         init=init,

@@ -8,7 +8,8 @@ from __future__ import annotations
 import copy
 import math
 import random
-from collections.abc import Sequence
+import time
+from collections.abc import Mapping, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass
 from pathlib import Path
@@ -23,7 +24,8 @@ from clara import losses
 from clara.audio.augment import SpecAugment, SpecAugmentConfig
 from clara.config import ModelConfig, arch_config, build, load_yaml, override, to_dict
 from clara.data.facts import FactBatches
-from clara.data.loader import Batch, DataConfig, TrainBatches, make_loader
+from clara.data.loader import Batch, DataConfig, Entry, TrainBatches, make_loader, scan
+from clara.data.parallel import main_hidden
 from clara.data.states import DistilBatches, StateBatches, StatesConfig, StateStore
 from clara.errors import ClaraError, unknown
 from clara.model import DualEncoder
@@ -44,6 +46,7 @@ from clara.train.optim import (
     train_mode,
 )
 from clara.zoo import catalog, factory
+from clara.zoo.lineage import front_matter, heard_corpora, inherited, with_front
 
 LOSSES = ("multi_positive", "info_nce", "sigmoid", "audio_to_text")
 MAX_LOG_SCALE = math.log(100.0)
@@ -64,7 +67,8 @@ class TrainConfig:
     be frozen by `optim.groups`; null trains on waves. `distil`: learn from the teacher whose states these are, on the
     waves that they were computed from. `anchors`: train audio against one vector a fact instead of
     texts. `ema`: decay or null. `grad_cache`: clips a chunk or null. `data.batch_size` is that of all processes
-    together. `threads`: of PyTorch in this process; null = its own choice."""
+    together. `threads`: of PyTorch in this process; null = its own choice. A run that is killed goes on from its last
+    saved state: one is written every `save_every` steps, and where `save_minutes` have passed since the last."""
 
     data: DataConfig
     steps: int
@@ -84,6 +88,7 @@ class TrainConfig:
     seed: int = 0
     threads: int | None = None
     save_every: int = 500
+    save_minutes: float = 10.0
     log_every: int = 20
     keep: int = 2
     device: str = "auto"
@@ -196,7 +201,9 @@ class Trainer:
         self.memo = TextMemo(self.model.text, folder) if frozen_text and not config.anchors else None
         self.ema = EMA(self.model, config.ema) if config.ema is not None else None
         self.recipe = to_dict(config)
-        self.done = 0
+        self.done, self.saved = 0, time.monotonic()
+        self.broken: set[str] = set()
+        self.entries: list[Entry] | None = None
 
     def run(self) -> Path:
         """Resume, train, export; the exported folder."""
@@ -216,7 +223,10 @@ class Trainer:
             return False
         if c.states and not self.fill_states(interrupt):
             return True
-        batches = iter(make_loader(self.batches(), steps=range(self.done, c.steps)))
+        dataset = self.batches()
+        self.entries = dataset.entries
+        with main_hidden():
+            batches = iter(make_loader(dataset, steps=range(self.done, c.steps)))
         while self.done < c.steps:
             try:
                 batch = next(batches)
@@ -229,13 +239,29 @@ class Trainer:
             if world.any(batch is None or bool(interrupt.number)):
                 self.save()
                 return True
+            self.note_broken(batch.broken, log)
             values = self.step(batch)
             log.count(c.data.batch_size, float(batch.len_B.sum()) / self.rate * world.size)
             if self.done % c.log_every == 0 or self.done == c.steps:
                 log.write(self.done, values)
-            if self.done % c.save_every == 0 or self.done == c.steps:
+            if self.done % c.save_every == 0 or self.done == c.steps or world.any(self.overdue()):
                 self.save()
         return False
+
+    def overdue(self) -> bool:
+        """Whether a kill would now lose more than `save_minutes`."""
+        return time.monotonic() - self.saved > 60.0 * self.config.save_minutes
+
+    def note_broken(self, found: Sequence[str], log: RunLog) -> None:
+        """Tell and count the clips that cannot be read. ClaraError where there are more than `data.broken_most`."""
+        for why in [w for w in found if w not in self.broken]:
+            self.broken.add(why)
+            log.say(f"left out: {why}")
+        if len(self.broken) > self.config.data.broken_most:
+            raise ClaraError(
+                f"{len(self.broken)} clips cannot be read, the last of them: {found[-1]} Look at the shards with "
+                "`clara shards --verify`, or raise data.broken_most."
+            )
 
     @property
     def rate(self) -> float:
@@ -365,12 +391,23 @@ class Trainer:
             if self.memo:
                 self.memo.save()
         self.world.wait()
+        self.saved = time.monotonic()
 
     def card(self) -> str:
         """A first README.md for the exported checkpoint: what made it."""
         recipe = yaml.safe_dump(self.recipe, sort_keys=False, allow_unicode=True)
         made = f"After {self.done} of {self.config.steps} steps of this recipe:"
-        return f"# {self.out.name}\n\n{made}\n\n```yaml\n{recipe}```\n"
+        return with_front(self.lineage(), f"# {self.out.name}\n\n{made}\n\n```yaml\n{recipe}```\n")
+
+    def lineage(self) -> Mapping[str, Any]:
+        """What the start had heard and its licence, and what is heard here."""
+        kept = front_matter(self.out / "checkpoint" / factory.CARD)
+        if self.entries is None and kept:  # a finished run: its shards may be gone
+            return kept
+        self.entries = scan(self.config.data) if self.entries is None else self.entries
+        c = self.config
+        starts = [name for name in (c.init, c.distil and c.distil.teacher) if name]
+        return inherited(starts, heard_corpora(e.meta for e in self.entries))
 
 
 def _without_traceback(error: ClaraError) -> ClaraError:

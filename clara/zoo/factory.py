@@ -40,9 +40,11 @@ from clara.zoo.storage import (
     text_home,
     with_text_of,
 )
+from clara.zoo.unpickle import weights_sha256
 
 CARD = "README.md"
 SAVED_WITH = "saved_with"  # in the weights' metadata: JSON, file -> sha256 of what was saved beside them
+PADDED_SHARE = 0.03  # of a table of token embeddings that no token has: their number is often rounded up
 WAIT_SECONDS = 60.0  # for another process that saves or settles the same folder
 CONVERTED = """
 Another project's checkpoint as a CLARA folder, its weights unchanged in float32 and its tokenizer beside them.
@@ -88,6 +90,18 @@ def get_tokenizer(name: str | Path, pretrained: str | None = None) -> Tokenizer:
     return _own_tokenizer(config.tokenizer, text_home(folder, catalog.CHECKPOINT_FOLDER))
 
 
+@dataclass(frozen=True)
+class Transform:
+    """Reads audio as a model takes it; it can be pickled, for workers of a DataLoader. `sample_rate` in Hz."""
+
+    sample_rate: int
+    seconds: float
+
+    def __call__(self, source: Any, start: float = 0.0) -> Tensor:
+        """A path, encoded bytes or (array, rate) -> wave_T, from `start` seconds on for at most `seconds`."""
+        return torch.from_numpy(waveform.read(source, self.sample_rate, start=start, seconds=self.seconds))
+
+
 def create_model_and_transforms(
     name: str | Path, pretrained: str | None = None
 ) -> tuple[DualEncoder, Callable[..., Tensor], Tokenizer]:
@@ -103,10 +117,7 @@ def create_model_and_transforms(
         model, tokenizer = loaded.model, loaded.tokenizer
     rate, seconds = model.front_end.sample_rate, model.front_end.window_seconds
 
-    def transform(source: Any, start: float = 0.0) -> Tensor:
-        return torch.from_numpy(waveform.read(source, rate, start=start, seconds=seconds))
-
-    return model, transform, tokenizer
+    return model, Transform(rate, seconds), tokenizer
 
 
 def checkpoint_folder(name: catalog.ModelName) -> Path:
@@ -162,8 +173,11 @@ def load_checkpoint(folder: str | Path, name: str | None = None) -> Loaded:
         return load_foreign(folder, family, name=name)
     config = read_config(folder)
     path = folder / WEIGHTS
-    with safe_open(path, "pt") as file:
-        saved_with = (file.metadata() or {}).get(SAVED_WITH)
+    try:
+        with safe_open(path, "pt") as file:
+            saved_with = (file.metadata() or {}).get(SAVED_WITH)
+    except SafetensorError as e:
+        raise ClaraError(f"{path} is no readable safetensors file ({e}): copy or download it again.") from e
     if saved_with is not None:
         check_digests(folder, json.loads(saved_with), WEIGHTS)
     tensors, home = read_tensors(path), text_home(folder, catalog.CHECKPOINT_FOLDER)
@@ -171,6 +185,7 @@ def load_checkpoint(folder: str | Path, name: str | None = None) -> Loaded:
         tensors = with_text_of(home, tensors, path)
     tokenizer = _own_tokenizer(config.tokenizer, home)
     model = build_around(config, tensors, str(path))
+    check_vocabulary(model, tokenizer, str(folder))
     return Loaded(name or folder.name, model.eval(), tokenizer, sha256_of(path))
 
 
@@ -182,7 +197,22 @@ def load_foreign(path: str | Path, family: str, tokenizer: str | None = None, na
     """
     foreign = convert.read_foreign(path, family, tokenizer)
     model = build_around(foreign.config, foreign.tensors, str(foreign.weights))
-    return Loaded(name or Path(path).name, model.eval(), foreign.tokenizer, sha256_of(foreign.weights))
+    check_vocabulary(model, foreign.tokenizer, str(path))
+    return Loaded(name or Path(path).name, model.eval(), foreign.tokenizer, weights_sha256(foreign.weights))
+
+
+def check_vocabulary(model: DualEncoder, tokenizer: Tokenizer, where: str) -> None:
+    """ClaraError where the tokenizer is not the text tower's: it has more tokens than the tower has embeddings, or far
+    fewer. A table may be a little longer, for some are padded."""
+    modules = list(model.text.modules())
+    own = next((m.get_input_embeddings() for m in modules if hasattr(m, "get_input_embeddings")), None)
+    table = own or next(m for m in modules if isinstance(m, torch.nn.Embedding))
+    rows, tokens = table.num_embeddings, tokenizer.vocab_size
+    if not (1 - PADDED_SHARE) * rows <= tokens <= rows:
+        raise ClaraError(
+            f"{where}: the tokenizer has {tokens} tokens, the text tower {rows} embeddings: it is another model's "
+            "tokenizer, or lacks files. Put the one there that the model was trained with."
+        )
 
 
 def convert_checkpoint(
@@ -197,13 +227,15 @@ def convert_checkpoint(
         tokenizer: a local folder or file, or a hub id, instead of the family's own.
 
     Raises:
-        ClaraError: as `load_foreign`, or a family that has to be named.
+        ClaraError: as `load_foreign`, a family that has to be named, or a folder that holds other things.
     """
     if not Path(path).exists():
         raise ClaraError(f"No such file or folder: {path}.")
     family = family or convert.detect(path)
     if family is None:
         raise ClaraError(f"{path} does not say what it is: name the converter ({', '.join(convert.families())}).")
+    if Path(folder).is_dir() and any(Path(folder).iterdir()) and not (Path(folder) / CONFIG).is_file():
+        raise ClaraError(f"{folder} is not empty, and no checkpoint that could be replaced: name a new folder.")
     loaded = load_foreign(path, family, tokenizer)
     licence = convert.CONVERTERS[family].licence
     front = {"converted_from": Path(path).name, "converter": family, "sha256": loaded.sha256, "license": licence}

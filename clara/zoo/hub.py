@@ -9,7 +9,8 @@ from clara.text.hub import snapshot
 PATTERNS = ["clara.yaml", "model.safetensors", "README.md", "*.model", "tokenizer/*"]
 # of a folder that transformers wrote: what it says of itself and its tokenizer
 FOREIGN = ["config.json", "*processor_config.json", "*token*.json", "vocab.*", "merges.txt"]
-PICKLED = "pytorch_model.bin"
+SHARDED = ["model-*-of-*.safetensors", "model.safetensors.index.json"]
+PICKLED = ["pytorch_model.bin", "pytorch_model-*-of-*.bin", "pytorch_model.bin.index.json"]
 
 
 def download(repo: str, revision: str | None = None) -> Path:
@@ -22,7 +23,7 @@ def download(repo: str, revision: str | None = None) -> Path:
         ClaraError: no such repository or revision, no access, no network and no copy in the cache.
     """
     at = f"hf:{repo}" + (f"@{revision}" if revision else "")
-    folder = snapshot(repo, revision, PATTERNS + FOREIGN, at)
-    if (folder / "config.json").is_file() and not (folder / "model.safetensors").is_file():
-        folder = snapshot(repo, revision, [PICKLED], at)
+    folder = snapshot(repo, revision, PATTERNS + FOREIGN + SHARDED, at)
+    if (folder / "config.json").is_file() and not any(folder.glob("model*.safetensors")):
+        folder = snapshot(repo, revision, PICKLED, at)
     return folder

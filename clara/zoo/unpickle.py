@@ -7,6 +7,8 @@ must agree, and then each record is taken from the bytes that both point at. Pic
 
 from __future__ import annotations
 
+import hashlib
+import json
 import mmap
 import pickle
 import struct
@@ -22,6 +24,7 @@ from safetensors.torch import load_file
 from torch import Tensor
 
 from clara.errors import ClaraError
+from clara.saving import sha256_of
 from clara.zoo.rebuild import Refused
 from clara.zoo.restricted import Unpickler
 
@@ -181,27 +184,70 @@ def _read_old(data: mmap.mmap) -> Any:
 
 
 def load_tensors(path: str | Path, inside: str | None = None) -> dict[str, Tensor]:
-    """The tensors of a safetensors or torch file by name; `inside` is the key of the dictionary that holds them, where
-    a training state stands around it.
+    """The tensors of a safetensors or torch file by name, or of the shards that a `….index.json` lists.
+
+    A training state may stand around them: they are looked for under `inside`, then under the names that trainers use
+    (`KEYS`), then at the top. What a model was wrapped in is taken off the names (`unwrapped`).
 
     Raises:
-        ClaraError: no such file, an unreadable or refused one, no such key, or something that is no tensor among them.
+        ClaraError: no such file, an unreadable or refused one, no named tensors, or something else among them.
     """
     path = Path(path)
+    if path.name.endswith(".index.json"):
+        return unwrapped(_sharded(path))
     if path.suffix == ".safetensors":
-        return _safetensors(path)
+        return unwrapped(_safetensors(path))
     data = read_pickled(path)
-    if inside is not None:
-        if not isinstance(data, Mapping) or inside not in data:
-            found = sorted(map(str, data))[:10] if isinstance(data, Mapping) else type(data).__name__
-            raise ClaraError(f"{path} has no {inside!r}: it holds {found}.")
-        data = data[inside]
     if not isinstance(data, Mapping) or not data:
         raise ClaraError(f"{path} holds {type(data).__name__}, expected named tensors.")
-    others = [k for k, v in data.items() if not isinstance(v, Tensor)]
-    if others:
+    return unwrapped(_named_tensors(data, (*([inside] if inside else []), *KEYS), path))
+
+
+def _named_tensors(data: Mapping[Any, Any], keys: tuple[str, ...], path: Path) -> dict[str, Tensor]:
+    inner = (data[key] for key in keys if isinstance(data.get(key), Mapping))
+    found = next((d for d in inner if any(isinstance(v, Tensor) for v in d.values())), data)
+    others = [k for k, v in found.items() if not isinstance(v, Tensor)]
+    if others and found is data and not any(isinstance(v, Tensor) for v in data.values()):
+        raise ClaraError(f"{path} has no {keys[0]!r}: it holds {sorted(map(str, data))[:10]}.")
+    if others or not found:
         raise ClaraError(f"{path} holds other things than tensors: {sorted(map(str, others))[:10]}.")
-    return {str(k): v.detach() for k, v in data.items()}
+    return {str(k): v.detach() for k, v in found.items()}
+
+
+def unwrapped(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """Tensors without the prefixes that DataParallel, trainers and torch.compile put before every name."""
+    out = dict(tensors)
+    while prefix := next((p for p in WRAPPERS if out and all(name.startswith(p) for name in out)), None):
+        out = {name.removeprefix(prefix): tensor for name, tensor in out.items()}
+    return {name.replace("._orig_mod.", "."): tensor for name, tensor in out.items()}  # parts may be compiled alone
+
+
+def weights_sha256(path: Path) -> str:
+    """sha256 of a file of weights; of an index of several, of their digests and its own."""
+    if not path.name.endswith(".index.json"):
+        return sha256_of(path)
+    files = sorted(set(json.loads(path.read_text(encoding="utf-8"))["weight_map"].values()))
+    every = [sha256_of(path), *(sha256_of(path.parent / name) for name in files)]
+    return hashlib.sha256("\n".join(every).encode()).hexdigest()
+
+
+def _sharded(index: Path) -> dict[str, Tensor]:
+    """The tensors of the files that transformers' index names, each from the file it says."""
+    try:
+        places = json.loads(index.read_text(encoding="utf-8"))["weight_map"]
+        files = sorted(set(places.values()))
+    except (OSError, ValueError, KeyError, TypeError, AttributeError) as e:
+        raise ClaraError(f"{index} is no index of sharded weights ({e}): copy or download it again.") from e
+    out: dict[str, Tensor] = {}
+    for name in files:
+        if Path(name).name != name:
+            raise ClaraError(f"{index} names {name!r}: expected files beside it.")
+        file = index.parent / name
+        found = _safetensors(file) if file.suffix == ".safetensors" else _named_tensors(read_pickled(file), KEYS, file)
+        if missing := [t for t, place in places.items() if place == name and t not in found]:
+            raise ClaraError(f"{file} lacks {missing[:10]}, which {index} says it holds.")
+        out |= {t: found[t] for t, place in places.items() if place == name}
+    return out
 
 
 def _safetensors(path: Path) -> dict[str, Tensor]:

@@ -36,7 +36,7 @@ def convert(path: Path, tokenizer: str | None = None) -> Foreign:
     Raises:
         ClaraError: an unreadable file, or one that is no HTSAT with RoBERTa (listed).
     """
-    found = {key.removeprefix("module."): tensor for key, tensor in load_tensors(path, "state_dict").items()}
+    found = load_tensors(path, "state_dict")
     tensors = remap(found, RULES, str(path))
     m = Measured(tensors, str(path))
     audio = htsat(m, 1001)

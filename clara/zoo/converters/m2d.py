@@ -26,13 +26,13 @@ from clara.towers.m2d import M2D_RULES
 from clara.towers.remap import Drop, Rename, prefixed, remap
 from clara.zoo.convert import Foreign, converter
 from clara.zoo.converters.measure import HEAD_WIDTH, Measured, bert
-from clara.zoo.unpickle import read_pickled
+from clara.zoo.unpickle import load_tensors
 
 LICENCE = "NTT's own (LICENSE.pdf): evaluation; not to be passed on, converted either"
 DB = 10.0 / math.log(10.0)  # decibels in a natural logarithm of power
 RATES = {"16k": (16000, 400, 160, 8000.0), "32k": (32000, 800, 320, 16000.0)}  # Hz, window, hop, upper end
 TEXTS = {"A": ("thenlper/gte-base", "mean"), "B": ("google-bert/bert-base-uncased", "cls")}
-_PLACE = r"(?:backbone\.|module\.ar\.runtime\.backbone\.)?"
+_PLACE = r"(?:backbone\.|(?:module\.)?ar\.runtime\.backbone\.)?"
 _BERT = r"text_encoder\.(?:text_encoder|model)\."
 RULES = (
     *prefixed(M2D_RULES, _PLACE, "audio."),
@@ -65,7 +65,7 @@ def convert(path: Path, tokenizer: str | None = None) -> Foreign:
         ClaraError: a folder's name that says nothing, a text encoder that is not supported, or odd tensors.
     """
     name = _read_name(path)
-    found = _state(path)
+    found = load_tensors(path, "model")
     tensors = remap(found, RULES, str(path))
     # a runtime's file holds no temperature; training began at this one
     tensors.setdefault("log_scale", torch.tensor(math.log(1 / 0.07)))
@@ -110,14 +110,6 @@ def _read_name(path: Path) -> _Name:
             "text encoders A (GTE base) and B (BERT base), and the extra TI (text encoder included)."
         )
     return _Name((int(bins), int(frames)), (int(high), int(wide)), rate, text, extra == "TI")
-
-
-def _state(path: Path) -> dict[str, Tensor]:
-    data = read_pickled(path)
-    state = data.get("model", data) if isinstance(data, Mapping) else data
-    if not isinstance(state, Mapping) or not all(isinstance(v, Tensor) for v in state.values()):
-        raise ClaraError(f"{path} holds no dictionary of tensors, nor one named 'model'.")
-    return {str(k): v.detach() for k, v in state.items()}
 
 
 def _norm_stats(found: Mapping[str, Tensor]) -> tuple[float, float]:

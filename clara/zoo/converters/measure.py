@@ -117,12 +117,20 @@ def torchlibrosa_mel(tensors: Mapping[str, Tensor], stft: str, bank: str, usual:
         raise ClaraError(f"No {stft}.conv_real.weight or no {bank}: the file does not say what its model hears.")
     n_fft = kernel.shape[-1]
     hann_N = torch.hann_window(n_fft)
-    if not torch.allclose(kernel[0, 0].float(), hann_N, atol=1e-5):
+    close = 1e-5 if kernel.dtype.itemsize > 2 else 4 * torch.finfo(kernel.dtype).eps  # half precision, written again
+    if not torch.allclose(kernel[0, 0].float(), hann_N, atol=close):
         raise ClaraError(f"{stft}: its window of {n_fft} samples is no Hann window, the only one known.")
     tried = []
     for config in usual:
         config = replace(config, n_fft=n_fft, n_mels=melW.shape[1])
-        if melW.shape == (n_fft // 2 + 1, config.n_mels) and torch.allclose(melW.float(), filters(config), atol=1e-6):
+        if melW.shape == (n_fft // 2 + 1, config.n_mels) and _same_filters(melW, filters(config)):
             return Spec("clap_mel", to_dict(config))
         tried.append(f"{config.f_min:g}–{config.f_max:g} Hz at {config.bank_rate or config.sample_rate}")
     raise ClaraError(f"{bank} is no bank of slaney filters of {', nor of '.join(tried)}.")
+
+
+def _same_filters(melW: Tensor, usual: Tensor) -> bool:
+    """Filters agree to what their type holds."""
+    if melW.dtype.itemsize > 2:
+        return torch.allclose(melW.float(), usual, atol=1e-6)
+    return torch.allclose(melW.float(), usual, rtol=4 * torch.finfo(melW.dtype).eps, atol=1e-6)

@@ -17,7 +17,7 @@ from clara.towers.remap import Drop, Rename, prefixed, remap
 from clara.zoo.convert import Foreign, converter
 from clara.zoo.unpickle import load_tensors
 
-WEIGHTS = ("model.safetensors", "pytorch_model.bin")
+WEIGHTS = tuple(f"{name}{end}" for name in ("model.safetensors", "pytorch_model.bin") for end in ("", ".index.json"))
 RULES = (
     *prefixed(TRANSFORMERS_RULES, r"audio_model\.audio_encoder\.", "audio."),
     *prefixed(BERT_RULES, r"text_model\.", "text."),
