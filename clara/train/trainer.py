@@ -24,6 +24,7 @@ from clara.config import ModelConfig, arch_config, build, load_yaml, override, t
 from clara.data.facts import FactBatches
 from clara.data.loader import Batch, DataConfig, TrainBatches, make_loader
 from clara.errors import ClaraError, unknown
+from clara.layers import bf16_pays
 from clara.model import DualEncoder
 from clara.text.tokenizer import Tokenizer, build_tokenizer
 from clara.train import checkpoint
@@ -262,7 +263,7 @@ class Trainer:
 
     def _autocast(self, encode: Any) -> Any:
         """bf16 in the towers only: front-ends and normalisation keep float32 themselves, the loss lies outside."""
-        enabled = self.config.precision == "bf16"
+        enabled = self.config.precision == "bf16" and bf16_pays(self.world.device.type)
 
         def call(*tensors: Tensor) -> Tensor:
             with torch.autocast(self.world.device.type, torch.bfloat16, enabled=enabled):

@@ -21,6 +21,7 @@ from clara.audio.features import pad_waves
 from clara.audio.sources import expand, plain
 from clara.config import ModelConfig
 from clara.errors import ClaraError, unknown
+from clara.layers import bf16_pays
 from clara.zoo import catalog
 from clara.zoo.factory import Loaded, checkpoint_folder, load_checkpoint
 
@@ -41,7 +42,8 @@ def load(
 ) -> Embedder:
     """Load a checkpoint by name ('arch.tag', 'hf:org/repo[@revision]', 'dir:path') on `device`, by default the best.
     `long` is what `embed_audio` does with audio beyond the model's window unless it is told otherwise; `precision`,
-    'float32' or 'bfloat16', is that of the towers' matrices (vectors come in float32 from either).
+    'float32' or 'bfloat16' (float32 again where that is slower), is that of the towers' matrices (vectors come in
+    float32 from either).
 
     Raises:
         ClaraError: unknown name, an architecture without weights, a folder that is no checkpoint, no network.
@@ -83,7 +85,8 @@ class Embedder:
         long: str = "windows",
         precision: str = "float32",
     ) -> None:
-        self.device, self.half = _device(device), _is_half(precision)
+        self.device = _device(device)
+        self.half = _is_half(precision) and bf16_pays(self.device.type)
         self.name, self.sha256, self.tokenizer = loaded.name, loaded.sha256, loaded.tokenizer
         self.model = loaded.model.to(self.device).eval()
         self.long = self._check_long(long)
