@@ -37,14 +37,14 @@ Case = tuple[bytes, Callable[[bytes], Any]]  # a good file, and what reads a mut
 
 
 def mutate(data: bytes, rng: np.random.Generator) -> bytes:
-    """One to eight changes; half of them among the first 512 bytes, where headers lie."""
+    """One to four changes; half of them among the first 512 bytes, where headers lie."""
     out = bytearray(data)
-    for _ in range(1 + int(rng.integers(8))):
+    for _ in range(1 + int(rng.integers(4))):
         if not out:
             break
         near = rng.random() < 0.5
         at = int(rng.integers(min(512, len(out)) if near else len(out)))
-        size = int(rng.integers(1, 1 + max(1, min(4096, len(out) - at))))
+        size = int(rng.integers(1, 1 + max(1, min(64 if rng.random() < 0.8 else 4096, len(out) - at))))
         kind = int(rng.integers(8))
         if kind <= 1:
             out[at] ^= 1 << int(rng.integers(8))
