@@ -28,6 +28,7 @@ from clara.data.loader import Batch, DataConfig, Entry, TrainBatches, make_loade
 from clara.data.parallel import main_hidden
 from clara.data.states import DistilBatches, StateBatches, StatesConfig, StateStore
 from clara.errors import ClaraError, unknown
+from clara.layers import bf16_pays
 from clara.model import DualEncoder
 from clara.text.tokenizer import Tokenizer, build_tokenizer
 from clara.train import checkpoint, distil
@@ -359,7 +360,7 @@ class Trainer:
 
     def _autocast(self, encode: Any) -> Any:
         """bf16 in the towers only: front-ends and normalisation keep float32 themselves, the loss lies outside."""
-        enabled = self.config.precision == "bf16"
+        enabled = self.config.precision == "bf16" and bf16_pays(self.world.device.type)
 
         def call(*tensors: Tensor) -> Tensor:
             with torch.autocast(self.world.device.type, torch.bfloat16, enabled=enabled):
