@@ -19,7 +19,8 @@ from clara.data.loader import Batch, TrainBatches, make_loader
 from clara.errors import ClaraError
 from clara.train import trainer as trainer_module
 from clara.train.distributed import World, processes
-from clara.train.trainer import LossConfig, TrainConfig, Trainer, build_model
+from clara.train.recipe import LossConfig, TrainConfig, build_model
+from clara.train.trainer import Trainer
 
 ARCH = "test-timm-vit"  # layer norms only: a batch norm sees its own process's slice
 CASES = {"multi_positive": {}, "info_nce": {"loss": LossConfig("info_nce")}, "grad_cache": {"grad_cache": 3}}
