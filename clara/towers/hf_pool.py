@@ -69,6 +69,8 @@ class StatePool(nn.Module):
         self.attention = AttentiveStats(width) if config.pooling == "attentive_stats" else None
         self.dropout = nn.Dropout(config.dropout)
         self.width = width if config.pooling == "mean" else 2 * width
+        # means and deviations differ in scale; a plain pooled encoder is left as it is
+        self.out_norm = nn.LayerNorm(self.width) if config.block_width is not None else nn.Identity()
 
     def forward(self, states_BNKW: Tensor, mask_BN: Tensor, pool: bool = True) -> Tensor:
         """a_BW, or with `pool=False` a_BNW, before pooling."""
@@ -80,8 +82,10 @@ class StatePool(nn.Module):
         if not pool:
             return x_BNW
         if self.attention is not None:
-            return self.dropout(self.attention(x_BNW, mask_BN).to(x_BNW.dtype))
-        return self.dropout((masked_stats if self.pooling == "stats" else masked_mean)(x_BNW, mask_BN))
+            pooled_BW = self.attention(x_BNW, mask_BN).to(x_BNW.dtype)
+        else:
+            pooled_BW = (masked_stats if self.pooling == "stats" else masked_mean)(x_BNW, mask_BN)
+        return self.dropout(self.out_norm(pooled_BW))
 
     def _mixed(self, states_BNKW: Tensor) -> Tensor:
         if states_BNKW.shape[2] != max(1, len(self.norms)):
