@@ -10,6 +10,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from tiny import save_tiny
 from tones import tone_config, write_tones
 
 import clara
@@ -154,6 +155,23 @@ def test_one_process_at_a_time_fills_a_store(
 def test_what_does_not_go_with_stored_states_is_refused(changes: dict[str, object], message: str) -> None:
     with pytest.raises(ClaraError, match=message):
         check(tone_config("x", Path("out"), **changes))
+
+
+def test_a_run_goes_on_from_a_store_that_was_moved(shard: str, tmp_path: Path) -> None:
+    changes = {"model": "test-whisper-own", "optim": FROZEN, "channels_last": False, "save_every": 1}
+    for steps, folder in ((1, "old"), (2, "new")):
+        config = tone_config(shard, tmp_path, states=StatesConfig(str(tmp_path / folder), 1), **changes)
+        run(dataclasses.replace(config, steps=steps))
+        if folder == "old":
+            (tmp_path / "old").rename(tmp_path / "new")
+    assert len((tmp_path / "metrics.jsonl").read_text().splitlines()) == 2 and not (tmp_path / "old").exists()
+
+
+def test_a_student_whose_texts_train_is_refused(shard: str, tmp_path: Path) -> None:
+    teacher = f"dir:{save_tiny(tmp_path / 'teacher', 'test-whisper-own')}"
+    changes = {"distil": DistilConfig(teacher), "states": StatesConfig(str(tmp_path / "states"))}
+    with pytest.raises(ClaraError, match="keeps its teacher's texts"):
+        run(tone_config(shard, tmp_path / "student", **changes))
 
 
 def test_states_of_an_encoder_that_trains_are_refused(shard: str, tmp_path: Path) -> None:

@@ -42,6 +42,7 @@ FREE = (
     "data.workers",
     "data.shards",
     "names.folder",
+    "states.folder",
 )
 
 

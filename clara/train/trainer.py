@@ -187,6 +187,11 @@ class Trainer:
                 "states: the audio encoder is not frozen. Add {match: audio.encoder.*, lr_scale: 0.0} to optim.groups, "
                 "or set states to null."
             )
+        texts = (*self.model.text.parameters(), *self.model.text_head.parameters())
+        if c.distil and any(p.requires_grad for p in texts):
+            raise ClaraError(
+                "distil: a student keeps its teacher's texts. Add {match: text*, lr_scale: 0.0} to optim.groups."
+            )
         lines: Iterator[str] = iter(())
         if self.world.main:
             model = factory.create_model(c.distil.teacher).to(self.world.device) if c.distil else self.model
