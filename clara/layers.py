@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import functools
+import math
+import time
+import warnings
 from dataclasses import dataclass
 
 import torch
@@ -33,6 +37,35 @@ def _onednn_types() -> frozenset[torch.dtype]:
 
 
 ONEDNN = _onednn_types()
+BF16_LOSS = 2.0  # CPUs without bf16 instructions take about six times as long as in float32
+
+
+@functools.cache
+def bf16_pays(device_type: str) -> bool:
+    """Whether bf16 is worth taking on this kind of device: by its own word on GPUs, measured once on a CPU. A warning
+    says that it is not."""
+    if device_type == "cuda":
+        pays = torch.cuda.is_bf16_supported(including_emulation=False)
+        why = "this GPU only emulates it"
+    elif device_type == "cpu":
+        slower = _seconds_of_product(torch.bfloat16) / _seconds_of_product(torch.float32)
+        pays, why = slower < BF16_LOSS, f"it takes {slower:.1f} times as long on this CPU"
+    else:
+        return True
+    if not pays:
+        warnings.warn(f"float32 is taken instead of bf16: {why}.", stacklevel=3)
+    return pays
+
+
+def _seconds_of_product(dtype: torch.dtype) -> float:
+    """The shortest of a few products of matrices as large as a tower's."""
+    x, best = torch.ones(384, 384, dtype=dtype), math.inf
+    with torch.inference_mode():
+        for _ in range(6):
+            start = time.perf_counter()
+            x @ x
+            best = min(best, time.perf_counter() - start)
+    return best
 
 
 def by_onednn(x: Tensor) -> bool:

@@ -38,6 +38,9 @@ def test_facts_of_labels() -> None:
     assert {("emotion", "anger"), ("language", "pl"), ("speaker", "male")} == ANGRY_POLE
     assert facts_of({"label": "zero", "task": "word", "language": "ar"}) == {("word", "ar:zero"), ("language", "ar")}
     assert facts_of({"text": ["rain"]}) == frozenset()
+    mixed = {"original": {"facts": ["sound/rain", "speaker/male", "sound/nothing known", "year/1999", "rain", 3]}}
+    assert facts_of(mixed) == {("sound", "rain"), ("speaker", "male")}
+    assert facts_of({"original": {"facts": "sound/rain"}}) == frozenset()  # another set's word of its own
     for label, key in (("nulis", "zero"), ("Į_viršų", "up"), ("zero", "zero"), ("kita", "kita")):  # as corpora say
         assert ("word", f"lt:{key}") in facts_of({"label": label, "task": "word", "language": "lt"})
 

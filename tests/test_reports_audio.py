@@ -312,3 +312,13 @@ def test_item_9_decoders_are_quiet(tmp_path: Path) -> None:
         [sys.executable, "-c", code, str(tmp_path / "a.m4a")], capture_output=True, text=True, timeout=60
     )
     assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
+
+
+def test_fuzzing_damage_is_told_wherever_reading_begins() -> None:
+    """A FLAC whose frames are damaged cannot be sought in; libsndfile says so with an error of its own."""
+    whole = encoded("FLAC")
+    data = bytearray(whole)
+    data[200 : len(data) - 200] = np.random.default_rng(4).integers(0, 256, len(data) - 400, dtype=np.uint8).tobytes()
+    for span in ({}, {"start": 0.5, "seconds": 1.0}, {"start": 1.5}):
+        with pytest.raises(ClaraError, match=r"bytes> (is damaged|breaks off|cannot)"):
+            waveform.read(bytes(data), RATE, **span)

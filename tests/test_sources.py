@@ -11,9 +11,10 @@ import soundfile as sf
 import torch
 from tiny import tiny_zoo
 
-from clara.audio import waveform
+from clara.audio import sources, waveform
+from clara.audio.sources import expand
 from clara.errors import ClaraError
-from clara.zoo.embedder import Embedder, expand
+from clara.zoo.embedder import Embedder
 
 RATE = 16000
 
@@ -67,10 +68,10 @@ def test_what_cannot_go_back_is_read_from_where_it_stands(path: Path) -> None:
 
 def test_they_have_names(path: Path) -> None:
     with path.open("rb") as file:
-        assert waveform.describe(file) == str(path)
-    assert waveform.describe(io.BytesIO(b"")) == "<BytesIO>"
-    assert waveform.describe({"bytes": b"x", "path": "a/b.wav"}) == "a/b.wav"
-    assert waveform.describe({"bytes": b"x", "path": None}) == "<dict>"
+        assert sources.describe(file) == str(path)
+    assert sources.describe(io.BytesIO(b"")) == "<BytesIO>"
+    assert sources.describe({"bytes": b"x", "path": "a/b.wav"}) == "a/b.wav"
+    assert sources.describe({"bytes": b"x", "path": None}) == "<dict>"
 
 
 def test_others_are_refused(zoo: Embedder, path: Path) -> None:
@@ -81,7 +82,7 @@ def test_others_are_refused(zoo: Embedder, path: Path) -> None:
             (text, r"a\.wav gives str, not bytes: open it in mode 'rb'"),
             (closed, r"a\.wav cannot be read \(.*closed file"),
             (io.BytesIO(b""), "0 bytes"),
-            ({"audio": 1}, r"dictionary of \['audio'\]: expected 'array' and 'sampling_rate', 'bytes', or"),
+            ({"sound": 1}, r"dictionary of \['sound'\]: expected 'array' and 'sampling_rate', 'bytes', 'path', or"),
             ({"bytes": None, "path": None}, r"dictionary of \['bytes', 'path'\]"),
             ({"array": [0.0, 1.0]}, "Sample rate None"),
         ):

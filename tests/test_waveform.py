@@ -12,7 +12,7 @@ import pytest
 import soundfile as sf
 import torch
 
-from clara.audio import waveform
+from clara.audio import sources, waveform
 from clara.errors import ClaraError
 
 FORMATS = [("wav", {}), ("flac", {}), ("ogg", {}), ("opus", {"format": "OGG", "subtype": "OPUS"}), ("mp3", {})]
@@ -205,14 +205,14 @@ def test_truncated_file(wav: Callable[..., Path], tmp_path: Path) -> None:
 
 def test_list_audio(wav: Callable[..., Path], tmp_path: Path) -> None:
     with pytest.raises(ClaraError, match="No such folder"):
-        waveform.list_audio(tmp_path / "nowhere")
+        sources.list_audio(tmp_path / "nowhere")
     with pytest.raises(ClaraError, match="No audio below"):
-        waveform.list_audio(tmp_path)
+        sources.list_audio(tmp_path)
     (tmp_path / "b").mkdir()
     (tmp_path / "notes.txt").write_text("x")
     (tmp_path / "._z.wav").write_bytes(b"\0\5\26\7 what macOS puts beside a file")
     found = [wav(0.1, name="z.wav"), wav(0.1, name="b/a.FLAC", format="FLAC")]
-    assert waveform.list_audio(tmp_path) == sorted(found)
+    assert sources.list_audio(tmp_path) == sorted(found)
 
 
 @pytest.mark.skipif(os.name == "nt", reason="names are bytes on POSIX only")

@@ -19,9 +19,10 @@ from tiny import CARD, save_tiny
 
 import clara
 from clara.audio import waveform
+from clara.audio.sources import expand
 from clara.errors import ClaraError
 from clara.zoo import catalog, embedder, hub
-from clara.zoo.embedder import Embedder, expand
+from clara.zoo.embedder import Embedder
 from clara.zoo.factory import create_model, create_model_and_transforms, get_tokenizer, save_checkpoint
 
 BASE = catalog.CHECKPOINT_FOLDER / "clara-small.base"

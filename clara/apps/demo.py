@@ -20,9 +20,10 @@ from clara.apps.classifier import Classifier
 from clara.apps.search import Index
 from clara.apps.synth import RATE, clips
 from clara.audio import waveform
+from clara.audio.sources import expand
 from clara.errors import ClaraError, require
 from clara.text.prompts import fill, load_language, task_labels, term
-from clara.zoo.embedder import Embedder, expand, load
+from clara.zoo.embedder import Embedder, load
 
 LANGUAGES = ("en", "de", "es", "pl", "zh")
 FILE_TASKS = ("sound", "emotion", "instrument")

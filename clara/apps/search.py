@@ -14,10 +14,10 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 from tqdm import tqdm
 
-from clara.audio import waveform
+from clara.audio.sources import describe, expand
 from clara.errors import ClaraError, MissingDependency
 from clara.saving import whole_file
-from clara.zoo.embedder import Embedder, check_finite, expand
+from clara.zoo.embedder import Embedder, check_finite
 
 CHUNK = 65536  # embeddings compared at once: bounded memory for an index of any size
 UNIT_TOLERANCE = 1e-3  # of a vector's length
@@ -52,7 +52,7 @@ class Index:
     ) -> Index:
         """Embed files and folders, as `embed_sources` does. ClaraError for no audio, or a file that cannot be read."""
         items, audio_ND = embed_sources(zoo, sources, batch_size, progress, broken)
-        return cls(audio_ND, [waveform.describe(item) for item in items], zoo.name, zoo.sha256)
+        return cls(audio_ND, [describe(item) for item in items], zoo.name, zoo.sha256)
 
     def __len__(self) -> int:
         return len(self.paths)

@@ -135,13 +135,13 @@ def mix(wave_T: np.ndarray, other_T: np.ndarray, snr_db: float, offset: int = 0)
     other_T = other_T[: max(0, end - offset)]
     if not len(other_T):
         return wave_T
-    power, other_power = _active_power(wave_T), _active_power(other_T)
+    power, other_power = active_power(wave_T), active_power(other_T)
     out = wave_T.astype(np.float32, copy=True)
     out[offset:end] += other_T * np.float32(np.sqrt(power / other_power / 10 ** (snr_db / 10)))
     return out
 
 
-def _active_power(wave_T: np.ndarray) -> float:
+def active_power(wave_T: np.ndarray) -> float:
     """Mean power of the louder half: silence around a short event must not make it seem quiet."""
     frames = np.square(wave_T[: len(wave_T) // 160 * 160].reshape(-1, 160)).mean(1) if len(wave_T) >= 320 else wave_T**2
     return float(np.sort(frames)[len(frames) // 2 :].mean()) + 1e-8

@@ -97,10 +97,11 @@ class AudioFile(Decoder):
         """As Decoder.read; one call of libsndfile where the length is known."""
         if self.frames is None:
             return super().read(start, count)
-        self.file.seek(min(start, self.frames))
         left = max(0, self.frames - start)
         count = left if count is None else min(count, left)
         try:
+            if start:
+                self.file.seek(min(start, self.frames))
             wave_TC = self.file.read(count, dtype="float32", always_2d=True)
         except sf.LibsndfileError as e:
             raise ClaraError(f"{self.name} is damaged after {start / self.rate:.1f} s ({e}).") from e
@@ -113,7 +114,8 @@ class AudioFile(Decoder):
         """(T, C) float32, `BLOCK_SECONDS` at a time, from frame `start` to the end of the file."""
         total, size = start, int(BLOCK_SECONDS * self.rate)
         try:
-            self.file.seek(start)
+            if start:
+                self.file.seek(start)
         except sf.LibsndfileError:  # behind an end that nobody knew
             return
         try:

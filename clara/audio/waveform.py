@@ -9,9 +9,8 @@ from __future__ import annotations
 import io
 import os
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -19,10 +18,9 @@ import soxr
 
 from clara.audio.arrays import mono, samples
 from clara.audio.files import open_audio
+from clara.audio.sources import describe, path_of, plain
 from clara.errors import ClaraError
 
-CONTAINERS = (".m4a", ".mp4", ".webm", ".mkv", ".aac")
-EXTENSIONS = (".wav", ".flac", ".ogg", ".opus", ".mp3", ".aiff", ".aif", ".au", *CONTAINERS)
 URL = re.compile(r"[a-z][a-z0-9+.-]+:/", re.IGNORECASE)  # a Path has one slash left; one letter is a drive
 
 
@@ -79,74 +77,20 @@ def stream(source: Any, sample_rate: int, *, window: float, hop: float) -> Itera
         yield offset / sample_rate, buffer if len(buffer) else np.zeros(1, np.float32)
 
 
-def plain(source: Any) -> Any:
-    """An open binary file -> its bytes, from its beginning where it can go back; a cell of Hugging Face's datasets
-    ({"array", "sampling_rate"}, {"bytes"} or {"path"}) -> what it holds. Paths, bytes and pairs stay as they are.
-
-    Raises:
-        ClaraError: a file opened as text, or one that is closed; a cell that holds none of these.
-    """
-    if isinstance(source, Mapping):
-        if (wave := source.get("array")) is not None:
-            return wave if hasattr(wave, "shape") else np.asarray(wave, np.float32), source.get("sampling_rate")
-        if found := source.get("bytes") or source.get("path"):
-            return found
-        raise ClaraError(
-            f"Audio as a dictionary of {sorted(map(str, source))}: expected 'array' and 'sampling_rate', 'bytes', or "
-            "'path'."
-        )
-    if not hasattr(source, "read"):
-        return source
-    try:
-        if source.seekable():
-            source.seek(0)
-        data = source.read()
-    except (ValueError, AttributeError) as e:
-        raise ClaraError(f"{describe(source)} cannot be read ({e}): expected an open binary file.") from e
-    if not isinstance(data, bytes | bytearray):
-        raise ClaraError(f"{describe(source)} gives {type(data).__name__}, not bytes: open it in mode 'rb'.")
-    return data
-
-
-def list_audio(folder: str | Path) -> list[Path]:
-    """All audio files below `folder`, sorted, but hidden ones (macOS puts a `._name.wav` that is no audio beside each
-    file of a foreign disk). ClaraError when there is no folder or no audio in it."""
-    folder = Path(folder)
-    if not folder.is_dir():
-        raise ClaraError(f"No such folder: {folder}.")
-    wanted = (p for p in folder.rglob("*") if p.suffix.lower() in EXTENSIONS and not p.name.startswith("."))
-    found = sorted(p for p in wanted if p.is_file())
-    if not found:
-        raise ClaraError(f"No audio below {folder}. Looked for {' '.join(EXTENSIONS)}.")
-    return found
-
-
-def describe(source: Any) -> str:
-    """A short name of a source for messages."""
-    if isinstance(source, str | Path):
-        return str(source)
-    if isinstance(source, bytes | bytearray):
-        return f"<{len(source)} bytes>"
-    if isinstance(source, tuple) and len(source) == 2 and hasattr(source[0], "shape"):
-        return f"<array {tuple(source[0].shape)} at {source[1]} Hz>"
-    name = source.get("path") if isinstance(source, Mapping) else getattr(source, "name", None)
-    return name if isinstance(name, str) and name else f"<{type(source).__name__}>"
-
-
 def _handle(source: Any) -> Any:
     """What soundfile opens: a path string or a buffer. Checks what can be checked before decoding."""
     if isinstance(source, bytes | bytearray):
         if not source:
             raise ClaraError("Audio of 0 bytes: expected an encoded file (wav, flac, ogg, opus, mp3).")
         return io.BytesIO(source)
-    if not isinstance(source, str | Path):
+    if not isinstance(source, str | os.PathLike):
         raise ClaraError(
             f"Audio of type {type(source).__name__}: expected a path, encoded bytes, an open file, or (array, "
             "sample_rate). A bare array has no sample rate: pass (array, rate)."
         )
-    path = Path(source)
+    path = path_of(source)
     if path.is_dir():
-        raise ClaraError(f"{path} is a folder: use clara.audio.waveform.list_audio(folder) or pass the files.")
+        raise ClaraError(f"{path} is a folder: use clara.audio.sources.list_audio(folder) or pass the files.")
     if not path.is_file():
         if URL.match(str(source)):
             raise ClaraError(f"{source}: addresses are not fetched. Download it, and pass the file or its bytes.")

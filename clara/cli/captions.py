@@ -1,4 +1,4 @@
-"""Verbs about captions, and speech made for them: captions acoustic, rewrite, visual; speak."""
+"""Verbs about captions, and speech made for them: captions acoustic, rewrite, scenes, visual; speak."""
 
 from __future__ import annotations
 
@@ -48,6 +48,42 @@ def rewrite(
 
     counts = run(source, out, RewriteConfig(model, prompt, number, longest, batch_size, device))
     typer.echo(f"{out}: {counts['captions']} captions for {counts['clips']} clips")
+
+
+@captions.command()
+def scenes(
+    events: Annotated[Path, typer.Argument(help="JSON Lines of captions and their events.", show_default=False)],
+    shards: Annotated[Path, typer.Argument(help="Folder of shards with clips of such events.", show_default=False)],
+    out: Annotated[Path, typer.Argument(help="Folder of shards to write.", show_default=False)],
+    split: Annotated[list[str], typer.Option(help="Of the clips: train, esc50:train …; may be repeated.")] = ["train"],  # noqa: B006
+    without: Annotated[list[str], typer.Option(help="A corpus to take no clip of; may be repeated.")] = [],  # noqa: B006
+    counts: Annotated[str, typer.Option(help="At most so many scenes with one event, two …: 400,2600,1000.")] = "",
+    most_events: Annotated[int, typer.Option(min=1, help="Captions with more events are left out.")] = 4,
+    seconds: Annotated[tuple[float, float], typer.Option(help="Of the shortest and of the longest scene.")] = (5, 10),
+    seed: Annotated[int, typer.Option(help="Of clips, levels and lengths.")] = 0,
+    workers: Workers = 1,
+) -> None:
+    """Mix clips into scenes that captions tell of, event by event, as shards (resumable)."""
+    from clara.data.scenes import SceneConfig, mix_scenes
+    from clara.data.shards import ShardConfig
+    from clara.errors import ClaraError
+
+    if not all(n.strip().isdecimal() for n in counts.split(",") if counts):
+        raise ClaraError(f"--counts {counts!r}: expected numbers separated by commas, such as 400,2600,1000.")
+    config = SceneConfig(
+        splits=tuple(split),
+        exclude_corpora=tuple(without),
+        seconds=seconds,
+        most_events=most_events,
+        counts=tuple(int(n) for n in counts.split(",") if counts),
+        seed=seed,
+        audio=ShardConfig(256, workers=workers),
+    )
+    made = mix_scenes(events, shards, out, config)
+    typer.echo(f"{out / 'index.json'}: {made['scenes']} scenes, {made['hours']:.2f} h")
+    for what, found in (("facts", made["facts"]), ("captions left out for want of a clip", made["lacking"])):
+        if found:
+            typer.echo(f"{what}: {', '.join(f'{name} {n}' for name, n in found.most_common())}")
 
 
 @app.command()

@@ -100,6 +100,7 @@ def embed(
     import numpy as np
 
     from clara.apps.search import embed_sources
+    from clara.audio.sources import describe
     from clara.data.parallel import sole_writer
 
     if out.suffix != ".npz":
@@ -108,10 +109,10 @@ def embed(
     with sole_writer(out):
         zoo = _load(model, device)
         items, audio = embed_sources(zoo, sources, batch_size, _at_terminal(), left_out(skip_broken))
-        audio_ND = audio.numpy()
+        paths = np.array([describe(i) for i in items])
         with whole_file(out) as part, part.open("wb") as file:
-            np.savez(file, audio=audio_ND, paths=np.array([str(i) for i in items]), model=zoo.name, sha256=zoo.sha256)
-    typer.echo(f"{len(items)} clips -> {out}, {audio_ND.shape[1]} numbers each")
+            np.savez(file, audio=audio.numpy(), paths=paths, model=zoo.name, sha256=zoo.sha256)
+    typer.echo(f"{len(items)} clips -> {out}, {audio.shape[1]} numbers each")
 
 
 @app.command()
@@ -141,6 +142,7 @@ def classify(
     """Name what is heard, by a task's labels or your own."""
     from clara.apps.classifier import Classifier
     from clara.apps.search import embed_sources
+    from clara.audio.sources import describe
 
     if task is None and not labels:
         raise ClaraError(
@@ -162,7 +164,7 @@ def classify(
     records: list[dict[str, Any]] = []
     for item, span, p in found:
         scores = [{"label": k, "name": classifier.names[k], "score": round(s, 4)} for k, s in p.top(top)]
-        records.append({"file": str(item), **span, "calibrated": p.calibrated, "top": scores})
+        records.append({"file": describe(item), **span, "calibrated": p.calibrated, "top": scores})
     if as_json:
         typer.echo(json.dumps(records, ensure_ascii=False, indent=1))
         return
@@ -189,7 +191,7 @@ def retrieve(
 ) -> None:
     """Find clips in folders (or a saved index) by a text or by another clip."""
     from clara.apps.search import Index, index_file
-    from clara.audio.waveform import EXTENSIONS
+    from clara.audio.sources import EXTENSIONS
 
     if not folder and index is None:
         raise ClaraError("Give --folder DIR (embedded now) or --index FILE (saved before), or both.")
@@ -267,6 +269,6 @@ def _at_terminal() -> bool:
 
 
 def _expand(sources: Sequence[str]) -> list[Any]:
-    from clara.zoo.embedder import expand
+    from clara.audio.sources import expand
 
     return expand(sources)

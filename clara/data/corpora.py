@@ -13,7 +13,7 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any
 
-from clara.audio.waveform import EXTENSIONS
+from clara.audio.sources import EXTENSIONS, walk
 from clara.data.manifest import FIELDS, Corpus, Row, find_files, is_there, load_corpus, rows_from_corpus
 from clara.data.samples import read_index, scan_rows
 from clara.data.tars import tars_below
@@ -92,7 +92,7 @@ def emotion(word: str, table: Mapping[str, str], where: object) -> dict[str, Any
 
 def clip_paths(folder: str | Path) -> dict[str, Path]:
     """Every audio file below `folder` by its name without suffix."""
-    return {p.stem: p for p in sorted(Path(folder).rglob("*")) if p.suffix.lower() in EXTENSIONS and p.is_file()}
+    return {p.stem: p for p in sorted(walk(Path(folder))) if p.suffix.lower() in EXTENSIONS}
 
 
 def pick(clips: Mapping[str, Path], folder: Path, *stems: str) -> str:

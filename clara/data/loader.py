@@ -113,6 +113,7 @@ class Batch:
     text_index_B: Tensor
     keys: list[str]
     texts: list[str]
+    target_BD: Tensor | None = None  # of a teacher
     broken: list[str] = field(default_factory=list)  # what is wrong with clips that others stand in for
 
 
@@ -256,7 +257,12 @@ class TrainBatches(Dataset):
         x, len_B = self._audio([plans[n] for n in mine], step, list(mine))
         ids_UL, mask_UL = self._tokens(local)
         keys = [plans[n].entry.key for n in mine]
-        return Batch(x, len_B, ids_UL, mask_UL, positive_BU, ignore_BU, text_index_B, keys, local)
+        target_BD = self._target([plans[n] for n in mine])
+        return Batch(x, len_B, ids_UL, mask_UL, positive_BU, ignore_BU, text_index_B, keys, local, target_BD)
+
+    def _target(self, plans: Sequence[ClipPlan]) -> Tensor | None:
+        """Embeddings of a teacher, where there is one."""
+        return None
 
     def _tokens(self, texts: list[str]) -> tuple[Tensor, Tensor]:
         """Token ids and mask, their length rounded up as far as the context allows."""
@@ -301,7 +307,7 @@ class TrainBatches(Dataset):
         for b, (plan, said) in enumerate(zip(plans, texts)):
             inventory = self.captioner.inventory[str(plan.entry.meta.get("corpus"))]
             unnamed = plan.partner and not plan.named
-            may = open_tasks(said.facts) | (SOUND_TASKS if unnamed else frozenset())
+            may = open_tasks(said.facts | plan.entry.facts) | (SOUND_TASKS if unnamed else frozenset())
             cache: dict[frozenset[Fact], int] = {}
             for u, caption in enumerate(captions):
                 if caption.facts not in cache:

@@ -17,7 +17,8 @@ from typing import Any
 
 from tqdm import tqdm
 
-from clara.audio.waveform import EXTENSIONS, info, stream
+from clara.audio.sources import EXTENSIONS
+from clara.audio.waveform import info, stream
 from clara.data.manifest import TEXTS, Row, row_from_dict
 from clara.data.tars import content, grouped, groups, tars_below
 from clara.errors import ClaraError, MissingDependency

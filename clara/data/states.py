@@ -18,6 +18,7 @@ from pathlib import Path
 import numpy as np
 import torch
 from torch import Tensor
+from torch.nn.utils.rnn import pad_sequence
 
 from clara.audio.features import pad_waves
 from clara.config import to_dict
@@ -48,14 +49,16 @@ class StatesConfig:
 
 @dataclass(frozen=True)
 class Take:
-    """Where one take of a clip lies: `frames` frames from `start` of a file, and the partner mixed in, if any."""
+    """Where one take of a clip lies: `frames` frames from `start` of a file; and how it was mixed, as `ClipPlan`."""
 
+    number: int
     file: str
     start: int
     frames: int
     partner: str | None
     compose: bool
     named: bool
+    snr: float
 
 
 def name_of(entry: Entry) -> str:
@@ -67,6 +70,8 @@ def signature(model: DualEncoder, config: DataConfig, states: StatesConfig) -> d
     """What decides the stored numbers: front-end, frozen weights, augmentation."""
     digest = hashlib.sha256()
     for name, tensor in sorted({**model.front_end.state_dict(), **model.audio.encoder.state_dict()}.items()):
+        # in the precision that checkpoints are saved in: a teacher that was loaded from one must fit
+        tensor = tensor.half() if tensor.is_floating_point() else tensor
         digest.update(name.encode() + tensor.detach().cpu().contiguous().numpy().tobytes())
     options = {k: v for k, v in model.config.audio.options.items() if k in ("mix", "stride", "coarse", "full_window")}
     kept = {k: to_dict(config)[k] for k in ("crop_seconds", "augment", "mix")}
@@ -87,7 +92,8 @@ class StateStore:
         number, start = int(path.parent.name.removeprefix("take-")), 0
         for clip in json.loads(path.read_text(encoding="utf-8")):
             file = str(path.with_suffix(".npy").relative_to(self.folder))
-            place = Take(file, start, clip["frames"], clip["partner"], clip["compose"], clip["named"])
+            mixed = (clip["partner"], clip["compose"], clip["named"], clip["snr"])
+            place = Take(number, file, start, clip["frames"], *mixed)
             self.takes[clip["name"], number] = place
             start += clip["frames"]
 
@@ -110,23 +116,25 @@ class StateStore:
         plan, rate = Plan(entries, data, self.config.seed), model.front_end.sample_rate
         model.eval()
         for number in range(self.config.takes):
-            plain = dataclasses.replace(data, augment=None)
             missing = [e for e in entries if (name_of(e), number) not in self.takes]
             missing.sort(key=lambda e: float(e.meta.get("seconds") or 0.0))
             left = len(missing)
             for part in (missing[i : i + PART] for i in range(0, len(missing), PART)):
                 if stop():
                     return
-                rngs = [self._rng(number, e) for e in part]
-                plans = [plan_clip(e, plan, data.mix, rng) if number else ClipPlan(e) for e, rng in zip(part, rngs)]
-                config = data if number else plain
-                waves = [render(p, rate, config, rng) for p, rng in zip(plans, rngs)]
+                plans = [plan_clip(e, plan, data.mix, self._rng(number, e, 1)) if number else ClipPlan(e) for e in part]
+                waves = [self.wave(p, number, rate, data) for p in plans]
                 self._write(number, plans, [s for w in _batches(waves, rate) for s in encode(model, w, bf16)])
                 left -= len(part)
                 yield f"states: take {number + 1} of {self.config.takes}, {left} clips left"
 
-    def _rng(self, take: int, entry: Entry) -> np.random.Generator:
-        return np.random.default_rng([self.config.seed, take, zlib.crc32(name_of(entry).encode())])
+    def wave(self, plan: ClipPlan, number: int, rate: int, data: DataConfig) -> np.ndarray:
+        """The samples that a take's states were computed from: float32 (T,). `data` must be the store's."""
+        config = data if number else dataclasses.replace(data, augment=None)
+        return render(plan, rate, config, self._rng(number, plan.entry))
+
+    def _rng(self, take: int, entry: Entry, *more: int) -> np.random.Generator:
+        return np.random.default_rng([self.config.seed, take, zlib.crc32(name_of(entry).encode()), *more])
 
     def _mark(self, made_by: dict[str, object]) -> None:
         path = self.folder / MARK
@@ -155,6 +163,7 @@ class StateStore:
                 "partner": None if p.partner is None else name_of(p.partner),
                 "compose": p.compose,
                 "named": p.named,
+                "snr": p.snr,
             }
             for p, s in zip(plans, states)
         ]
@@ -219,13 +228,30 @@ class StateBatches(TrainBatches):
         number = numbers[rng.integers(len(numbers))]
         take = self.store.takes[name_of(entry), number]
         partner = None if take.partner is None else self.by_name[take.partner]
-        return StoredPlan(entry, partner, take.compose, take.named, take=take)
+        return StoredPlan(entry, partner, take.compose, take.named, take.snr, take)
 
     def _audio(self, plans: Sequence[ClipPlan], step: int, places: Sequence[int]) -> tuple[Tensor, Tensor]:
         """States (B, N, K, W), float16, and their lengths in frames."""
         states = [torch.from_numpy(np.array(self.store.states(p.take))) for p in plans]
-        x_BNKW = torch.nn.utils.rnn.pad_sequence(states, batch_first=True)
-        return x_BNKW, torch.tensor([len(s) for s in states])
+        return pad_sequence(states, batch_first=True), torch.tensor([len(s) for s in states])
+
+
+class DistilBatches(StateBatches):
+    """Waves of the stored takes, and what a teacher embeds them to: what a student learns from.
+
+    `targets`: (name, take) -> row of `target_KD`, see `clara.train.distil`.
+    """
+
+    targets: dict[tuple[str, int], int]
+    target_KD: Tensor
+
+    def _audio(self, plans: Sequence[ClipPlan], step: int, places: Sequence[int]) -> tuple[Tensor, Tensor]:
+        """Waves (B, T) and their lengths in samples."""
+        waves = [self.store.wave(p, p.take.number, self.rate, self.config) for p in plans]
+        return pad_waves([torch.from_numpy(w) for w in waves])
+
+    def _target(self, plans: Sequence[ClipPlan]) -> Tensor:
+        return self.target_KD[[self.targets[name_of(p.entry), p.take.number] for p in plans]]
 
 
 @dataclass(frozen=True)

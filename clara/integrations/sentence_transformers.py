@@ -22,7 +22,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from clara.audio.waveform import EXTENSIONS
+from clara.audio.sources import EXTENSIONS
 from clara.errors import ClaraError, require
 from clara.zoo.embedder import Embedder, load
 from clara.zoo.factory import load_checkpoint, read_config, save_checkpoint

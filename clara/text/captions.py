@@ -59,11 +59,11 @@ class CaptionConfig:
     `languages` empty = every language that has a file. `original`, `augmented`, `visual`: the sample's own texts;
     `joint`: one sentence that claims several of its facts, or how strong its emotion is; `composed`: one for the two
     sounds of a mixed clip, or for a voice and the sound behind it; `said`: one that quotes the transcript with speaker
-    and emotion; `transcript`: the transcript alone; `prompts`: how many single-fact prompts each fact of the batch gets; `bank`: facts of other classes
-    added as negatives, at most; `attributes`: probability that a clip's language, speaker and what is measured of its
-    voice are captioned at all, so that they do not crowd out its emotion; `english`: that a caption is English whatever
-    the other languages; `free`: that a fact alone is said by one of its free texts instead of a template, where the
-    language has any in the folder `texts` (see clara.text.free_texts).
+    and emotion; `transcript`: the transcript alone; `prompts`: how many single-fact prompts each fact of the batch
+    gets; `bank`: facts of other classes added as negatives, at most; `attributes`: probability that a clip's language,
+    speaker and what is measured of its voice are captioned at all, so that they do not crowd out its emotion;
+    `english`: that a caption is English whatever the other languages; `free`: that a fact alone is said by one of its
+    free texts instead of a template, where the language has any in the folder `texts` (see clara.text.free_texts).
     """
 
     languages: tuple[str, ...] = ()
@@ -92,7 +92,8 @@ class CaptionConfig:
 
 def facts_of(meta: Mapping[str, Any]) -> frozenset[Fact]:
     """The facts that a sample's labels state: emotion and its intensity, label under its task, language, gender and age
-    of speech, and what was measured of the voice (`original.acoustics.voice`, see clara.data.acoustics)."""
+    of speech, what was measured of the voice (`original.acoustics.voice`, see clara.data.acoustics), and those of a
+    mixture by name (`original.facts`: "sound/rain", "speaker/male", …, see clara.data.scenes)."""
     facts: set[Fact] = set()
     task, label, language = meta.get("task"), meta.get("label"), meta.get("language")
     original = meta.get("original") or {}
@@ -116,7 +117,15 @@ def facts_of(meta: Mapping[str, Any]) -> frozenset[Fact]:
     measured = original.get("acoustics")
     if isinstance(measured, Mapping):
         facts |= {("voice", str(key)) for key in measured.get("voice", ())}
+    facts |= _named_facts(original)
     return frozenset(facts)
+
+
+def _named_facts(original: Mapping[str, Any]) -> set[Fact]:
+    """The facts under `original.facts`; what else other sets keep there names none."""
+    names = original.get("facts")
+    parts = [str(n).partition("/") for n in names] if isinstance(names, list | tuple) else []
+    return {(task, key) for task, _, key in parts if task in SPEECH_TASKS | SOUND_TASKS and known((task, key))}
 
 
 @cache
@@ -288,7 +297,10 @@ class Captioner:
         """The caption written for this clip alone, if one is drawn. Two sounds are captioned together, mostly, and so
         are a voice and the sound behind it."""
         c = self.config
-        sounds = frozenset(f for f in facts if f[0] in SOUND_TASKS and known(f))
+        # the text of a mixture names its sounds already
+        sounds = frozenset(
+            f for f in facts if f[0] in SOUND_TASKS and known(f) and f not in _named_facts(meta.get("original") or {})
+        )
         if len(sounds) == 2 and rng.random() < c.composed:
             return Caption(join(sounds, self.language(rng), rng), sounds)
         speech = sorted(f for f in facts if f[0] in ("emotion", "language", "speaker", "arousal", "voice"))

@@ -22,6 +22,7 @@ from torch import Tensor, nn
 from clara.config import arch_config, build, load_yaml, override, to_dict
 from clara.data.loader import DataConfig, scan
 from clara.errors import ClaraError
+from clara.layers import bf16_pays
 from clara.losses import multi_positive
 from clara.model import DualEncoder
 from clara.text.captions import CaptionConfig, Captioner
@@ -222,7 +223,7 @@ def encode(model: DualEncoder, tokenizer: Tokenizer, texts: Sequence[str]) -> Te
     order_U, parts = length_U.argsort(), []
     for rows in order_U.chunk(GROUPS):
         longest = int(length_U[rows].max())
-        with torch.autocast("cpu", torch.bfloat16):
+        with torch.autocast("cpu", torch.bfloat16, enabled=bf16_pays("cpu")):
             parts.append(model.encode_text(ids_UL[rows, :longest], mask_UL[rows, :longest]))
     return torch.cat(parts)[order_U.argsort()]
 

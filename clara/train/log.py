@@ -89,7 +89,7 @@ def running(
     try:
         if resumed:
             log.say(f"Resuming from {resumed}.")
-        with Interrupt() as interrupt:
+        with Interrupt(active) as interrupt:
             yield log, interrupt
     finally:
         log.close()

@@ -26,11 +26,12 @@ from clara.config import ModelConfig, arch_config, build, load_yaml, override, t
 from clara.data.facts import FactBatches
 from clara.data.loader import Batch, DataConfig, Entry, TrainBatches, make_loader, scan
 from clara.data.parallel import main_hidden
-from clara.data.states import StateBatches, StatesConfig, StateStore
+from clara.data.states import DistilBatches, StateBatches, StatesConfig, StateStore
 from clara.errors import ClaraError, unknown
+from clara.layers import bf16_pays
 from clara.model import DualEncoder
 from clara.text.tokenizer import Tokenizer, build_tokenizer
-from clara.train import checkpoint
+from clara.train import checkpoint, distil
 from clara.train.anchors import AnchorStage, anchor_model
 from clara.train.distributed import World, processes
 from clara.train.grad_cache import cached_step, plain_step
@@ -64,7 +65,8 @@ class LossConfig:
 class TrainConfig:
     """A recipe. `model`: an architecture's name or a whole model config; `init`: a checkpoint to start from, whose
     config is used where `model` is null. `states`: train from stored states of the audio tower's encoder, which must
-    be frozen by `optim.groups`; null trains on waves. `anchors`: train audio against one vector a fact instead of
+    be frozen by `optim.groups`; null trains on waves. `distil`: learn from the teacher whose states these are, on the
+    waves that they were computed from. `anchors`: train audio against one vector a fact instead of
     texts. `ema`: decay or null. `grad_cache`: clips a chunk or null. `data.batch_size` is that of all processes
     together. `threads`: of PyTorch in this process; null = its own choice. A run that is killed goes on from its last
     saved state: one is written every `save_every` steps, and where `save_minutes` have passed since the last."""
@@ -76,6 +78,7 @@ class TrainConfig:
     init: str | None = None
     anchors: AnchorStage | None = None
     states: StatesConfig | None = None
+    distil: distil.DistilConfig | None = None
     loss: LossConfig = LossConfig()
     optim: OptimConfig = OptimConfig()
     precision: str = "bf16"
@@ -149,6 +152,10 @@ def build_model(config: TrainConfig, folder: Path) -> tuple[DualEncoder, Tokeniz
     if config.anchors:
         base = _spec(config.model) if config.model else factory.create_model(config.init).config
         model, tokenizer = anchor_model(config.anchors, base, config.data, config.init, Path(config.out))
+    elif config.distil:
+        if config.model is None:
+            raise ClaraError("distil needs `model`, an architecture whose audio side is the student.")
+        model, tokenizer = distil.student(_spec(config.model), config.distil.teacher, config.init)
     elif config.model is None:
         model, tokenizer = factory.create_model(config.init), factory.get_tokenizer(config.init)
     else:
@@ -164,6 +171,8 @@ def build_model(config: TrainConfig, folder: Path) -> tuple[DualEncoder, Tokeniz
         )
     if config.loss.kind == "sigmoid" and model.bias is None:
         raise ClaraError("The sigmoid loss needs a bias: set the model's init_bias, -10.0 for example.")
+    if config.distil and not config.states:
+        raise ClaraError("distil needs `states`: the store that was filled with the teacher.")
     if config.spec_augment and model.front_end.bins == 1:
         raise ClaraError("spec_augment masks bands, and this front-end gives the waveform itself: set it to null.")
     return model, tokenizer
@@ -189,7 +198,8 @@ class Trainer:
         train_mode(self.model)
         self.trainable = [p for p in self.model.parameters() if p.requires_grad]
         frozen_text = not any(p.requires_grad for p in self.model.text.parameters())
-        self.memo = TextMemo(self.model.text) if frozen_text and not config.anchors else None
+        folder = Path(config.states.folder) if config.states and world.main else None
+        self.memo = TextMemo(self.model.text, folder) if frozen_text and not config.anchors else None
         self.ema = EMA(self.model, config.ema) if config.ema is not None else None
         self.recipe = to_dict(config)
         self.done, self.saved = 0, time.monotonic()
@@ -258,7 +268,7 @@ class Trainer:
     def rate(self) -> float:
         """Samples, or stored frames, a second: what a batch's lengths are counted in."""
         front_end = self.model.front_end
-        if not self.config.states:
+        if not self.config.states or self.config.distil:
             return front_end.sample_rate
         second = torch.zeros(1, front_end.sample_rate, device=self.world.device)
         length_1 = torch.tensor([front_end.sample_rate], device=self.world.device)
@@ -268,6 +278,11 @@ class Trainer:
         """The data set of the run: item k is this process's share of batch k."""
         c, ranks = self.config, (self.world.rank, self.world.size)
         arguments = (c.data, self.tokenizer, self.model.front_end.sample_rate, c.seed, ranks)
+        if c.distil:
+            batches = DistilBatches(*arguments, StateStore(c.states))
+            teacher = factory.create_model(c.distil.teacher).eval()
+            batches.targets, batches.target_KD = distil.targets(teacher, batches.store)
+            return batches
         if c.states:
             return StateBatches(*arguments, StateStore(c.states))
         return FactBatches(*arguments) if c.anchors else TrainBatches(*arguments)
@@ -275,14 +290,15 @@ class Trainer:
     def fill_states(self, interrupt: Interrupt) -> bool:
         """Compute the states that the store lacks; False when a signal ended it early."""
         c = self.config
-        if any(p.requires_grad for p in self.model.audio.encoder.parameters()):
+        model = factory.create_model(c.distil.teacher).to(self.world.device) if c.distil else self.model
+        if not c.distil and any(p.requires_grad for p in model.audio.encoder.parameters()):
             raise ClaraError(
                 "states: the audio encoder is not frozen. Add {match: audio.encoder.*, lr_scale: 0.0} to optim.groups, "
                 "or set states to null."
             )
         if self.world.main:
             store = StateStore(c.states)
-            for line in store.fill(self.model, c.data, c.precision == "bf16", lambda: bool(interrupt.number)):
+            for line in store.fill(model, c.data, c.precision == "bf16", lambda: bool(interrupt.number)):
                 print(line, flush=True)
         self.world.wait()
         train_mode(self.model)
@@ -317,12 +333,16 @@ class Trainer:
         self.optimizer.zero_grad(set_to_none=True)
         to = self.world.device
         inputs = [(batch.x.to(to), batch.len_B.to(to)), (batch.ids_UL.to(to), batch.mask_UL.to(to))]
-        audio = self._encode_states if self.config.states else self.model.encode_audio
+        stored = self.config.states and not self.config.distil
+        audio = self._encode_states if stored else self.model.encode_audio
         text = self._encode_remembered if self.memo else self.model.encode_text
         encoders = [self._autocast(audio), self._autocast(text)]
 
         def loss_of(audio_BD: Tensor, text_UD: Tensor) -> Tensor:
-            return self.loss(*self.world.gather(audio_BD, text_UD), batch)
+            loss = self.loss(*self.world.gather(audio_BD, text_UD), batch)
+            if batch.target_BD is None:
+                return loss
+            return loss + self.config.distil.weight * distil.distance(audio_BD, batch.target_BD)
 
         if self.config.grad_cache:
             loss = cached_step(encoders, inputs, loss_of, self.config.grad_cache, self.model)
@@ -340,7 +360,7 @@ class Trainer:
 
     def _autocast(self, encode: Any) -> Any:
         """bf16 in the towers only: front-ends and normalisation keep float32 themselves, the loss lies outside."""
-        enabled = self.config.precision == "bf16"
+        enabled = self.config.precision == "bf16" and bf16_pays(self.world.device.type)
 
         def call(*tensors: Tensor) -> Tensor:
             with torch.autocast(self.world.device.type, torch.bfloat16, enabled=enabled):
@@ -369,6 +389,8 @@ class Trainer:
             if self.ema:
                 model.load_state_dict(self.ema.tensors)
             factory.save_checkpoint(self.out / "checkpoint", model, self.tokenizer, self.card())
+            if self.memo:
+                self.memo.save()
         self.world.wait()
         self.saved = time.monotonic()
 
@@ -384,7 +406,9 @@ class Trainer:
         if self.entries is None and kept:  # a finished run: its shards may be gone
             return kept
         self.entries = scan(self.config.data) if self.entries is None else self.entries
-        return inherited([self.config.init] if self.config.init else [], heard_corpora(e.meta for e in self.entries))
+        c = self.config
+        starts = [name for name in (c.init, c.distil and c.distil.teacher) if name]
+        return inherited(starts, heard_corpora(e.meta for e in self.entries))
 
 
 def _without_traceback(error: ClaraError) -> ClaraError:

@@ -8,6 +8,7 @@ once. Names come from the files' names; a card is read when its row is asked for
 from __future__ import annotations
 
 import functools
+import os
 import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
@@ -209,7 +210,7 @@ def parse_name(name: str | Path, pretrained: str | None = None) -> ModelName:
         text = f"{text}.{pretrained}"
     scheme, _, rest = text.partition(":")
     if scheme == "dir" and rest:
-        return ModelName("dir", rest)
+        return ModelName("dir", os.path.expanduser(rest))
     if scheme == "hf":
         return _hub_name(text)
     if text in CHECKPOINTS:

@@ -3,7 +3,7 @@ beside longer clips gives the same embedding to 1e-5."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
@@ -18,8 +18,10 @@ from tqdm import tqdm
 
 from clara.audio import waveform
 from clara.audio.features import pad_waves
+from clara.audio.sources import expand, plain
 from clara.config import ModelConfig
 from clara.errors import ClaraError, unknown
+from clara.layers import bf16_pays
 from clara.zoo import catalog
 from clara.zoo.factory import Loaded, checkpoint_folder, load_checkpoint
 
@@ -40,7 +42,8 @@ def load(
 ) -> Embedder:
     """Load a checkpoint by name ('arch.tag', 'hf:org/repo[@revision]', 'dir:path') on `device`, by default the best.
     `long` is what `embed_audio` does with audio beyond the model's window unless it is told otherwise; `precision`,
-    'float32' or 'bfloat16', is that of the towers' matrices (vectors come in float32 from either).
+    'float32' or 'bfloat16' (float32 again where that is slower), is that of the towers' matrices (vectors come in
+    float32 from either).
 
     Raises:
         ClaraError: unknown name, an architecture without weights, a folder that is no checkpoint, no network.
@@ -82,7 +85,8 @@ class Embedder:
         long: str = "windows",
         precision: str = "float32",
     ) -> None:
-        self.device, self.half = _device(device), _is_half(precision)
+        self.device = _device(device)
+        self.half = _is_half(precision) and bf16_pays(self.device.type)
         self.name, self.sha256, self.tokenizer = loaded.name, loaded.sha256, loaded.tokenizer
         self.model = loaded.model.to(self.device).eval()
         self.long = self._check_long(long)
@@ -118,7 +122,8 @@ class Embedder:
 
         Args:
             sources: paths, encoded bytes, open binary files, (array, rate) pairs, cells of Hugging Face's datasets
-                (`waveform.plain`), or folders (each stands for all audio below it, sorted); one of them, or a list.
+                (`clara.audio.sources.plain`), '-' for standard input, or folders (each stands for all audio below it,
+                sorted); one of them, or a list, an array or a Series.
             batch_size: windows a forward pass.
             progress: show a progress bar over sources.
             long: 'windows' (all of them), 'first' or 'center' (that one window), 'fusion' (all at once, by models that
@@ -196,7 +201,7 @@ class Embedder:
     def _pieces(self, items: Iterable[Any], long: str) -> Iterator[Window]:
         """As `_windows`, with one piece a source: its first window, its middle one, or the whole."""
         rate, window = self.model.front_end.sample_rate, self.model.front_end.window_seconds
-        for row, source in enumerate(map(waveform.plain, items)):
+        for row, source in enumerate(map(plain, items)):
             start = max(0.0, (waveform.info(source).seconds - window) / 2) if long == "center" else 0.0
             wave = waveform.read(source, rate, start=start, seconds=None if long == "fusion" else window)
             yield row, start, 1.0, wave if long == "fusion" else wave[: round(window * rate)]
@@ -259,29 +264,6 @@ def _chunks(windows: Iterator[Window], batch_size: int) -> Iterator[list[Window]
             chunk, held = [], 0
     if chunk:
         yield chunk
-
-
-def expand(sources: Any) -> list[Any]:
-    """One source or many, folders replaced by the audio below them. ClaraError when nothing is left."""
-    one = isinstance(sources, str | Path | bytes | bytearray | Mapping) or hasattr(sources, "read")
-    if one or _is_array_pair(sources):
-        sources = [sources]
-    elif not isinstance(sources, Iterable) or hasattr(sources, "shape"):
-        raise ClaraError(
-            f"Audio of type {type(sources).__name__}: expected paths, encoded bytes or (array, sample_rate) pairs, "
-            "open binary files or cells of a data set; one or a list."
-        )
-    items: list[Any] = []
-    for source in sources:
-        is_folder = isinstance(source, str | Path) and Path(source).is_dir()
-        items += waveform.list_audio(source) if is_folder else [source]
-    if not items:
-        raise ClaraError("Got no audio: expected at least one file, folder, bytes or (array, sample_rate).")
-    return items
-
-
-def _is_array_pair(source: Any) -> bool:
-    return isinstance(source, tuple) and len(source) == 2 and hasattr(source[0], "shape")
 
 
 def _device(device: str | torch.device | None) -> torch.device:

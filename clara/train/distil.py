@@ -1,0 +1,77 @@
+"""Distillation: a student hears the clips that a teacher's states were stored for, and learns to embed them as it does.
+
+The student takes over the teacher's text side, frozen, so that one text embedding searches the audio of both.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from clara.config import ModelConfig
+from clara.data.states import StateStore
+from clara.errors import ClaraError
+from clara.model import DualEncoder
+from clara.text.tokenizer import Tokenizer
+from clara.zoo import factory
+
+TOGETHER = 128  # clips
+
+
+@dataclass(frozen=True)
+class DistilConfig:
+    """`teacher`: a checkpoint that the recipe's states were stored with. `weight`: of the distance between both
+    embeddings of a clip, 1 - cosine, beside the contrastive loss against the teacher's texts."""
+
+    teacher: str
+    weight: float = 10.0
+
+
+def student(base: ModelConfig, teacher: str, init: str | None) -> tuple[DualEncoder, Tokenizer]:
+    """The audio side of `base`, of random weights or those of `init` where they fit, with the teacher's text side."""
+    source, tokenizer = factory.create_model(teacher), factory.get_tokenizer(teacher)
+    theirs = source.config
+    config = dataclasses.replace(
+        theirs, front_end=base.front_end, audio=base.audio, audio_head=base.audio_head, init_bias=None
+    )
+    model = DualEncoder(config)
+    kept = ("text.", "text_head.", "log_scale")
+    tensors = {n: t for n, t in source.state_dict().items() if n.startswith(kept)}
+    if init is not None:
+        tensors |= _audio_of(init, model)
+    model.load_state_dict({**model.state_dict(), **tensors})
+    return model, tokenizer
+
+
+def _audio_of(init: str, model: DualEncoder) -> dict[str, Tensor]:
+    """The front-end and audio tower of `init`; its head only if it fits. ClaraError when the tower differs."""
+    own, start = model.state_dict(), factory.create_model(init).state_dict()
+    tower = {n: t for n, t in start.items() if n.startswith(("front_end.", "audio."))}
+    expected = {n for n in own if n.startswith(("front_end.", "audio."))}
+    if tower.keys() != expected or any(own[n].shape != t.shape for n, t in tower.items()):
+        raise ClaraError(f"init {init!r} has another audio tower than the recipe's `model`.")
+    head = {n: t for n, t in start.items() if n.startswith("audio_head.") and n in own and own[n].shape == t.shape}
+    return tower | head
+
+
+@torch.inference_mode()
+def targets(teacher: DualEncoder, store: StateStore) -> tuple[dict[tuple[str, int], int], Tensor]:
+    """The teacher's embedding of every stored take: (name, take) -> row, and the rows (K, D), float16."""
+    names = sorted(store.takes, key=lambda key: (store.takes[key].file, store.takes[key].start))
+    rows = []
+    for i in range(0, len(names), TOGETHER):
+        states = [torch.from_numpy(np.array(store.states(store.takes[name]))) for name in names[i : i + TOGETHER]]
+        len_B = torch.tensor([len(s) for s in states])
+        x_BNKW = torch.nn.utils.rnn.pad_sequence(states, batch_first=True)
+        with torch.autocast("cpu", torch.bfloat16):
+            rows.append(teacher.encode_states(x_BNKW, torch.arange(x_BNKW.shape[1]) < len_B[:, None]).half())
+    return {name: row for row, name in enumerate(names)}, torch.cat(rows)
+
+
+def distance(audio_BD: Tensor, target_BD: Tensor) -> Tensor:
+    """Mean of 1 - cosine between unit vectors."""
+    return 1.0 - (audio_BD * target_BD.to(audio_BD)).sum(1).mean()
