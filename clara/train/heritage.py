@@ -14,10 +14,11 @@ if TYPE_CHECKING:
 
 
 def lineage(config: TrainConfig, exported: Path, entries: Sequence[Entry] | None) -> Mapping[str, Any]:
-    """The front matter of the card: what `init` had heard and its licence, and the corpora of `entries`. Without these
+    """The front matter of the card: what `init` and a teacher had heard and its licence, and the corpora of `entries`. Without these
     the run is finished and its shards may be gone: what the card in `exported` says stays."""
     kept = front_matter(exported / CARD)
     if entries is None and kept:
         return kept
     entries = scan(config.data) if entries is None else entries
-    return inherited([config.init] if config.init else [], heard_corpora(e.meta for e in entries))
+    starts = [name for name in (config.init, config.distil and config.distil.teacher) if name]
+    return inherited(starts, heard_corpora(e.meta for e in entries))
