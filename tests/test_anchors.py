@@ -21,7 +21,8 @@ from clara.errors import ClaraError
 from clara.losses import audio_to_text, multi_positive
 from clara.text.tokenizer import FactsConfig, FactsTokenizer
 from clara.train.anchors import AnchorStage, said
-from clara.train.trainer import LossConfig, TrainConfig, run
+from clara.train.recipe import LossConfig, TrainConfig
+from clara.train.trainer import run
 from clara.zoo.factory import create_model, get_tokenizer
 
 CLASSES = {"dog": 150.0, "rain": 600.0, "siren": 2400.0}

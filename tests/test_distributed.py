@@ -16,12 +16,18 @@ from safetensors.torch import load_file, save_file
 from tones import tone_config, write_tones
 
 from clara.data.loader import Batch, TrainBatches, make_loader
+from clara.data.states import StatesConfig
 from clara.errors import ClaraError
 from clara.train import trainer as trainer_module
+from clara.train.distil import DistilConfig
 from clara.train.distributed import World, processes
-from clara.train.trainer import LossConfig, TrainConfig, Trainer, build_model
+from clara.train.optim import GroupConfig, OptimConfig
+from clara.train.recipe import LossConfig, TrainConfig, build_model
+from clara.train.trainer import Trainer
 
 ARCH = "test-timm-vit"  # layer norms only: a batch norm sees its own process's slice
+FROZEN = OptimConfig(warmup_steps=0, groups=(GroupConfig("audio.encoder.*", 0.0), GroupConfig("text*", 0.0)))
+TEXT_FROZEN = OptimConfig(warmup_steps=0, groups=(GroupConfig("text*", 0.0),))
 CASES = {"multi_positive": {}, "info_nce": {"loss": LossConfig("info_nce")}, "grad_cache": {"grad_cache": 3}}
 
 
@@ -48,6 +54,10 @@ def measure(shard: str, out: Path, world: World) -> None:
         padded = torch.tensor(float(batch.ignore_BU.all(0).any()))
         save_file({"loss": loss, "padded": padded, **gradients}, out / f"{name}-{world.rank}.safetensors")
     trainer_of(tone_config(shard, out / "run", model=ARCH, steps=4), world).run()
+    stored = {"states": StatesConfig(str(out / "states"), 2), "channels_last": False, "steps": 4}
+    teacher = tone_config(shard, out / "stored", model="test-whisper-own", optim=FROZEN, **stored)
+    student = {"distil": DistilConfig(f"dir:{trainer_of(teacher, world).run()}"), "optim": TEXT_FROZEN}
+    trainer_of(tone_config(shard, out / "student", model=ARCH, **stored, **student), world).run()
 
 
 def process(rank: int, port: int, shard: str, folder: str) -> None:
@@ -107,9 +117,10 @@ def test_loss_and_gradients_equal(runs: tuple[Path, Path], name: str) -> None:
             assert (gradient - expected[n]).norm() / size < 1e-6, n
 
 
-def test_whole_runs_agree(runs: tuple[Path, Path]) -> None:
+@pytest.mark.parametrize("name", ["run", "stored", "student"])
+def test_whole_runs_agree(runs: tuple[Path, Path], name: str) -> None:
     losses = [
-        [json.loads(line)["loss"] for line in (folder / "run" / "metrics.jsonl").read_text().splitlines()]
+        [json.loads(line)["loss"] for line in (folder / name / "metrics.jsonl").read_text().splitlines()]
         for folder in runs
     ]
     assert len(losses[0]) == 4

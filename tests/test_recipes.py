@@ -10,11 +10,14 @@ import numpy as np
 import pytest
 import soundfile as sf
 import webdataset
+from tokenizers import Tokenizer, models, pre_tokenizers
+from transformers import BertConfig, BertModel, PreTrainedTokenizerFast, WhisperConfig, WhisperModel
 
 from clara.config import build, load_yaml
 from clara.eval.runner import load_recipe
 from clara.train.align import AlignConfig
-from clara.train.trainer import TrainConfig, run
+from clara.train.recipe import TrainConfig
+from clara.train.trainer import run
 
 RECIPES = Path(__file__).parents[1] / "recipes"
 TRAIN = [p for p in sorted((RECIPES / "train").glob("*.yaml")) if "data" in load_yaml(p)]
@@ -44,11 +47,36 @@ def test_there_are_recipes() -> None:
     assert TRAIN and ALIGN
 
 
+@pytest.fixture(scope="module")
+def pretrained(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
+    """Folders of random weights for what recipes start from, by the option that names it: model.`key`.name."""
+    audio, text = (tmp_path_factory.mktemp(name) for name in ("whisper", "bert"))
+    options = {"encoder_layers": 6, "encoder_attention_heads": 2, "encoder_ffn_dim": 24, "decoder_layers": 1}
+    options |= {"decoder_attention_heads": 2, "decoder_ffn_dim": 24, "vocab_size": 64, "pad_token_id": 0}
+    special = {"bos_token_id": 1, "eos_token_id": 2, "decoder_start_token_id": 3}
+    WhisperModel(WhisperConfig(d_model=16, num_mel_bins=80, **options, **special)).save_pretrained(audio)
+    alphabet = sorted(pre_tokenizers.ByteLevel.alphabet())
+    rust = Tokenizer(models.BPE({token: i for i, token in enumerate(["<pad>", *alphabet])}, []))
+    rust.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
+    tokenizer = PreTrainedTokenizerFast(tokenizer_object=rust, pad_token="<pad>")
+    tokenizer.save_pretrained(text)
+    sizes = {"hidden_size": 16, "num_hidden_layers": 1, "num_attention_heads": 2, "intermediate_size": 24}
+    BertModel(BertConfig(vocab_size=len(tokenizer), **sizes)).save_pretrained(text)
+    return {"audio": str(audio), "text": str(text), "tokenizer": str(text)}
+
+
 @pytest.mark.parametrize("path", TRAIN, ids=lambda p: p.stem)
-def test_a_training_recipe_takes_two_steps(path: Path, shard: str, tmp_path: Path) -> None:
+def test_a_training_recipe_takes_two_steps(
+    path: Path, shard: str, pretrained: dict[str, str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(RECIPES.parent)  # a recipe's own paths begin there
     recipe = load_yaml(path)
+    model = recipe.get("model")
+    if isinstance(model, dict):
+        for part, folder in pretrained.items():
+            model[part] |= {"name": folder}
     recipe |= {
-        "model": "test-conv",
+        "model": model if isinstance(model, dict) else "test-conv",
         "init": None,
         "steps": 2,
         "out": str(tmp_path / "out"),
@@ -57,6 +85,8 @@ def test_a_training_recipe_takes_two_steps(path: Path, shard: str, tmp_path: Pat
     }
     if recipe.get("anchors"):
         recipe["anchors"] |= {"least_clips": 1, "fixed": False}  # there is nothing to start from here
+    if recipe.get("states"):
+        recipe["states"] |= {"folder": str(tmp_path / "states")}
     recipe["data"] |= {"shards": [shard], "batch_size": 8, "workers": 0, "sampling": {}}
     folder = run(build(TrainConfig, recipe, where=path.name))
     losses = [json.loads(line)["loss"] for line in (tmp_path / "out" / "metrics.jsonl").read_text().splitlines()]

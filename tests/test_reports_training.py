@@ -24,7 +24,8 @@ from clara.eval.contamination import judge, training_of
 from clara.text.tokenizer import build_tokenizer
 from clara.train.average import average
 from clara.train.finetune import finetune
-from clara.train.trainer import TrainConfig, Trainer, run
+from clara.train.recipe import TrainConfig
+from clara.train.trainer import Trainer, run
 from clara.zoo.lineage import front_matter, inherited, statement, with_front
 
 CARD = {

@@ -18,7 +18,8 @@ from clara.audio.augment import SpecAugmentConfig
 from clara.errors import ClaraError
 from clara.train import checkpoint
 from clara.train import trainer as trainer_module
-from clara.train.trainer import TrainConfig, run
+from clara.train.recipe import TrainConfig
+from clara.train.trainer import run
 
 HARD = {"precision": "bf16", "spec_augment": SpecAugmentConfig(), "grad_cache": 5}
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import pickle
 from pathlib import Path
 
 import numpy as np
@@ -12,16 +13,19 @@ import torch
 from tones import tone_config, write_tones
 
 import clara
-from clara.audio.augment import WaveAugmentConfig
+from clara.audio.augment import SpecAugmentConfig, WaveAugmentConfig
 from clara.config import Spec
 from clara.data.loader import DataConfig, MixConfig, TrainBatches
+from clara.data.parallel import sole_writer
 from clara.data.states import DistilBatches, StateBatches, StatesConfig, StateStore, name_of
 from clara.errors import ClaraError
 from clara.model import DualEncoder
 from clara.text.tokenizer import build_tokenizer
+from clara.train.anchors import AnchorStage
 from clara.train.distil import DistilConfig
 from clara.train.memo import TextMemo
 from clara.train.optim import GroupConfig, OptimConfig
+from clara.train.recipe import check
 from clara.train.trainer import run
 
 FROZEN = OptimConfig(lr=0.01, warmup_steps=0, groups=(GroupConfig("audio.encoder.*", 0.0), GroupConfig("text.*", 0.0)))
@@ -119,6 +123,37 @@ def test_training_from_states_learns_and_leaves_the_encoder(shard: str, tmp_path
         float(x.split('"loss": ')[1].split(",")[0]) for x in (tmp_path / "metrics.jsonl").read_text().splitlines()
     ]
     assert sum(losses[-5:]) < 0.8 * sum(losses[:5])
+
+
+def test_a_worker_is_not_sent_the_open_states(shard: str, model: DualEncoder, tmp_path: Path) -> None:
+    store = filled(tmp_path, model, data(shard))
+    closed = len(pickle.dumps(store))
+    takes = [store.states(take) for take in store.takes.values()]
+    again = pickle.loads(pickle.dumps(store))
+    assert len(pickle.dumps(store)) == closed < sum(t.nbytes for t in takes)
+    assert all(np.array_equal(again.states(take), ours) for take, ours in zip(store.takes.values(), takes))
+
+
+def test_one_process_at_a_time_fills_a_store(
+    shard: str, model: DualEncoder, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("clara.data.states.WAIT_SECONDS", 0.0)
+    with sole_writer(tmp_path), pytest.raises(ClaraError, match="another process is writing"):
+        filled(tmp_path, model, data(shard))
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"distil": DistilConfig("dir:teacher")}, "distil needs `states`"),
+        ({"distil": DistilConfig("dir:teacher"), "states": StatesConfig("x"), "model": None}, "distil needs `model`"),
+        ({"states": StatesConfig("x"), "anchors": AnchorStage()}, "states or anchors to null"),
+        ({"states": StatesConfig("x"), "spec_augment": SpecAugmentConfig()}, "spec_augment or states to null"),
+    ],
+)
+def test_what_does_not_go_with_stored_states_is_refused(changes: dict[str, object], message: str) -> None:
+    with pytest.raises(ClaraError, match=message):
+        check(tone_config("x", Path("out"), **changes))
 
 
 def test_states_of_an_encoder_that_trains_are_refused(shard: str, tmp_path: Path) -> None:

@@ -24,7 +24,8 @@ from clara.errors import ClaraError
 from clara.train import trainer as trainer_module
 from clara.train.distributed import processes
 from clara.train.optim import EMA, GroupConfig, OptimConfig, build_optimizer, decays, learning_rate
-from clara.train.trainer import LossConfig, Trainer, build_model, run, train
+from clara.train.recipe import LossConfig, build_model
+from clara.train.trainer import Trainer, run, train
 
 
 @pytest.fixture(scope="module")

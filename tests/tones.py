@@ -13,7 +13,7 @@ import soundfile as sf
 from clara.data.loader import DataConfig
 from clara.text.captions import CaptionConfig
 from clara.train.optim import OptimConfig
-from clara.train.trainer import TrainConfig
+from clara.train.recipe import TrainConfig
 
 PITCHES = {"a very low hum": 150, "a deep tone": 500, "a high tone": 1500, "a shrill whistle": 5000}
 

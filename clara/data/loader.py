@@ -102,7 +102,8 @@ class DataConfig:
 
 @dataclass
 class Batch:
-    """One process's slice of a global batch; `positive_BU` and `ignore_BU` are of the whole (rank 0's rows first)."""
+    """One process's slice of a global batch; `positive_BU`, `ignore_BU` and `target_BD` are of the whole (rank 0's rows
+    first)."""
 
     x: Tensor  # waves (B, T), or stored states (B, N, K, W)
     len_B: Tensor  # how many samples, or frames, of each are real
@@ -257,7 +258,7 @@ class TrainBatches(Dataset):
         x, len_B = self._audio([plans[n] for n in mine], step, list(mine))
         ids_UL, mask_UL = self._tokens(local)
         keys = [plans[n].entry.key for n in mine]
-        target_BD = self._target([plans[n] for n in mine])
+        target_BD = self._target(plans)
         return Batch(x, len_B, ids_UL, mask_UL, positive_BU, ignore_BU, text_index_B, keys, local, target_BD)
 
     def _target(self, plans: Sequence[ClipPlan]) -> Tensor | None:

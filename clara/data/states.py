@@ -14,6 +14,7 @@ import zlib
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -23,13 +24,16 @@ from torch.nn.utils.rnn import pad_sequence
 from clara.audio.features import pad_waves
 from clara.config import to_dict
 from clara.data.loader import ClipPlan, DataConfig, Entry, Plan, TrainBatches, plan_clip, render, scan
+from clara.data.parallel import sole_writer
 from clara.errors import ClaraError
+from clara.layers import bf16_pays
 from clara.model import DualEncoder
 from clara.saving import whole_file
 from clara.text.tokenizer import Tokenizer
 
 PART = 256  # clips a file
 SECONDS = 120.0  # of audio that is encoded at once
+WAIT_SECONDS = 60.0  # for another run that looks whether the folder is complete
 MARK = "states.json"
 
 
@@ -84,9 +88,16 @@ class StateStore:
     def __init__(self, config: StatesConfig) -> None:
         self.config, self.folder = config, Path(config.folder)
         self.takes: dict[tuple[str, int], Take] = {}
+        self._read_all()
+        self._open: dict[str, np.ndarray] = {}
+
+    def __getstate__(self) -> dict[str, Any]:
+        """Without the open files: a loader's worker would be sent all that they hold."""
+        return {**self.__dict__, "_open": {}}
+
+    def _read_all(self) -> None:
         for path in sorted(self.folder.glob("take-*/*.json")):
             self._read(path)
-        self._open: dict[str, np.ndarray] = {}
 
     def _read(self, path: Path) -> None:
         number, start = int(path.parent.name.removeprefix("take-")), 0
@@ -108,9 +119,16 @@ class StateStore:
         progress per file. Ends early, between two files, when `stop()`.
 
         Raises:
-            ClaraError: the folder holds states of other weights or settings, or a clip cannot be read.
+            ClaraError: the folder holds states of other weights or settings, another process fills it now, or a clip
+                cannot be read.
         """
-        self._mark(signature(model, data, self.config))
+        self.folder.mkdir(parents=True, exist_ok=True)
+        with sole_writer(self.folder, WAIT_SECONDS):
+            self._mark(signature(model, data, self.config))
+            self._read_all()  # what another process wrote meanwhile
+            yield from self._missing(model, data, bf16, stop)
+
+    def _missing(self, model: DualEncoder, data: DataConfig, bf16: bool, stop: Callable[[], bool]) -> Iterator[str]:
         data = dataclasses.replace(data, exclude_corpora=(), sampling=type(data.sampling)())
         entries = scan(data)
         plan, rate = Plan(entries, data, self.config.seed), model.front_end.sample_rate
@@ -146,8 +164,9 @@ class StateStore:
                     f"{self.folder} holds states made with another {', '.join(sorted(other))}: choose another "
                     "states.folder, or delete this one."
                 )
-        self.folder.mkdir(parents=True, exist_ok=True)
-        path.write_text(json.dumps(made_by, indent=1), encoding="utf-8")
+        else:
+            with whole_file(path) as part:
+                part.write_text(json.dumps(made_by, indent=1), encoding="utf-8")
 
     def _write(self, number: int, plans: Sequence[ClipPlan], states: Sequence[np.ndarray]) -> None:
         """One file of states and, once that is whole, its index."""
@@ -188,7 +207,7 @@ def encode(model: DualEncoder, waves: Sequence[np.ndarray], bf16: bool) -> list[
     """The frozen part's states of each wave: (N, K, W), float16. ClaraError when one is not finite."""
     device = next(model.parameters()).device
     wave_BT, len_B = pad_waves([torch.from_numpy(w) for w in waves])
-    with torch.autocast(device.type, torch.bfloat16, enabled=bf16):
+    with torch.autocast(device.type, torch.bfloat16, enabled=bf16 and bf16_pays(device.type)):
         states_BNKW, mask_BN = model.audio.states(*model.front_end(wave_BT.to(device), len_B.to(device)))
     out = [s[: int(m.sum())].half().cpu().numpy() for s, m in zip(states_BNKW, mask_BN)]
     if not all(np.isfinite(s).all() for s in out):

@@ -26,7 +26,7 @@ from clara.eval.runner import load_recipe
 from clara.eval.runner import run as evaluate
 from clara.train import trainer
 from clara.train.checkpoint import FREE, differences, steps_in
-from clara.train.trainer import TrainConfig
+from clara.train.recipe import TrainConfig, check
 
 RESULT = "leave-one-out"
 KINDS = ("plain", "calibrated")
@@ -158,7 +158,7 @@ def _plan(path: Path, settings: Sequence[str]) -> _Plan:
     plan = _Plan(config, train, train_path, eval_path, {c: raw[c] for c in config.corpora})
     for corpus in config.corpora:
         trained = plan.training(corpus, config.seeds[0])
-        trainer.check(trained)
+        check(trained)
         heard = trained.init and judge(corpus, training_of(trained.init))
         if heard and heard.status == "seen":
             raise ClaraError(

@@ -15,6 +15,7 @@ from torch import Tensor
 from clara.config import ModelConfig
 from clara.data.states import StateStore
 from clara.errors import ClaraError
+from clara.layers import bf16_pays
 from clara.model import DualEncoder
 from clara.text.tokenizer import Tokenizer
 from clara.zoo import factory
@@ -32,13 +33,19 @@ class DistilConfig:
 
 
 def student(base: ModelConfig, teacher: str, init: str | None) -> tuple[DualEncoder, Tokenizer]:
-    """The audio side of `base`, of random weights or those of `init` where they fit, with the teacher's text side."""
+    """The audio side of `base`, of random weights or those of `init` where they fit, with the teacher's text side.
+    ClaraError when `init` does not fit `base`, or the two sample rates differ."""
     source, tokenizer = factory.create_model(teacher), factory.get_tokenizer(teacher)
     theirs = source.config
     config = dataclasses.replace(
         theirs, front_end=base.front_end, audio=base.audio, audio_head=base.audio_head, init_bias=None
     )
     model = DualEncoder(config)
+    if model.front_end.sample_rate != source.front_end.sample_rate:
+        raise ClaraError(
+            f"distil: the teacher hears {source.front_end.sample_rate} Hz, `model` {model.front_end.sample_rate} Hz: "
+            "the stored takes are drawn at the teacher's rate. Set model.front_end.sample_rate to it."
+        )
     kept = ("text.", "text_head.", "log_scale")
     tensors = {n: t for n, t in source.state_dict().items() if n.startswith(kept)}
     if init is not None:
@@ -59,16 +66,18 @@ def _audio_of(init: str, model: DualEncoder) -> dict[str, Tensor]:
 
 
 @torch.inference_mode()
-def targets(teacher: DualEncoder, store: StateStore) -> tuple[dict[tuple[str, int], int], Tensor]:
+def targets(teacher: DualEncoder, store: StateStore, bf16: bool) -> tuple[dict[tuple[str, int], int], Tensor]:
     """The teacher's embedding of every stored take: (name, take) -> row, and the rows (K, D), float16."""
+    device = next(teacher.parameters()).device
     names = sorted(store.takes, key=lambda key: (store.takes[key].file, store.takes[key].start))
     rows = []
     for i in range(0, len(names), TOGETHER):
         states = [torch.from_numpy(np.array(store.states(store.takes[name]))) for name in names[i : i + TOGETHER]]
         len_B = torch.tensor([len(s) for s in states])
         x_BNKW = torch.nn.utils.rnn.pad_sequence(states, batch_first=True)
-        with torch.autocast("cpu", torch.bfloat16):
-            rows.append(teacher.encode_states(x_BNKW, torch.arange(x_BNKW.shape[1]) < len_B[:, None]).half())
+        mask_BN = torch.arange(x_BNKW.shape[1]) < len_B[:, None]
+        with torch.autocast(device.type, torch.bfloat16, enabled=bf16 and bf16_pays(device.type)):
+            rows.append(teacher.encode_states(x_BNKW.to(device), mask_BN.to(device)).half().cpu())
     return {name: row for row, name in enumerate(names)}, torch.cat(rows)
 
 

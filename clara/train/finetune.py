@@ -20,7 +20,8 @@ from clara.text.prompts import task_labels
 from clara.train.checkpoint import newest
 from clara.train.log import sole_run
 from clara.train.optim import GroupConfig, OptimConfig
-from clara.train.trainer import TrainConfig, check, run
+from clara.train.recipe import TrainConfig, check
+from clara.train.trainer import run
 from clara.zoo import factory
 
 SPLITS = ("train", "valid", "test")

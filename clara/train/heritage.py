@@ -10,12 +10,12 @@ from clara.data.loader import Entry, scan
 from clara.zoo.lineage import CARD, front_matter, heard_corpora, inherited
 
 if TYPE_CHECKING:
-    from clara.train.trainer import TrainConfig
+    from clara.train.recipe import TrainConfig
 
 
 def lineage(config: TrainConfig, exported: Path, entries: Sequence[Entry] | None) -> Mapping[str, Any]:
-    """The front matter of the card: what `init` and a teacher had heard and its licence, and the corpora of `entries`. Without these
-    the run is finished and its shards may be gone: what the card in `exported` says stays."""
+    """The front matter of the card: what `init` and a teacher had heard, their licences, and the corpora of `entries`.
+    Without these the run is finished and its shards may be gone: what the card in `exported` says stays."""
     kept = front_matter(exported / CARD)
     if entries is None and kept:
         return kept

@@ -41,7 +41,7 @@ class TextMemo:
             for group in rows[mask_UL[rows].sum(1).argsort()].chunk(GROUPS):
                 longest = int(mask_UL[group].sum(1).max())
                 t_UW = self.tower(ids_UL[group, :longest], mask_UL[group, :longest])
-                for row, vector in zip(group.tolist(), t_UW.float().cpu()):
+                for row, vector in zip(group.tolist(), t_UW.half().float().cpu()):  # as they are kept
                     self.known[keys[row]] = vector
         return torch.stack([self.known[key] for key in keys]).to(ids_UL.device)
 

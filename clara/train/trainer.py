@@ -8,9 +8,9 @@ from __future__ import annotations
 import copy
 import math
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import nullcontext
-from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -19,79 +19,29 @@ import yaml
 from torch import Tensor, nn
 
 from clara import losses
-from clara.audio.augment import SpecAugment, SpecAugmentConfig
-from clara.config import ModelConfig, arch_config, build, load_yaml, override, to_dict
+from clara.audio.augment import SpecAugment
+from clara.config import build, load_yaml, override, to_dict
 from clara.data.facts import FactBatches
-from clara.data.loader import Batch, DataConfig, Entry, TrainBatches, make_loader
+from clara.data.loader import Batch, Entry, TrainBatches, make_loader
 from clara.data.parallel import main_hidden
-from clara.data.states import DistilBatches, StateBatches, StatesConfig, StateStore
-from clara.errors import ClaraError, unknown
+from clara.data.states import DistilBatches, StateBatches, StateStore
+from clara.errors import ClaraError
 from clara.layers import bf16_pays
 from clara.model import DualEncoder
-from clara.text.tokenizer import Tokenizer, build_tokenizer
+from clara.text.tokenizer import Tokenizer
 from clara.train import checkpoint, distil
-from clara.train.anchors import AnchorStage, anchor_model
 from clara.train.distributed import World, processes, seed_all
 from clara.train.grad_cache import cached_step, plain_step
 from clara.train.heritage import lineage
 from clara.train.interrupt import Interrupt
 from clara.train.log import RunLog, running, sole_run
 from clara.train.memo import TextMemo
-from clara.train.optim import (
-    EMA,
-    OptimConfig,
-    build_optimizer,
-    learning_rate,
-    set_learning_rate,
-    train_mode,
-)
-from clara.zoo import catalog, factory
+from clara.train.optim import EMA, build_optimizer, learning_rate, set_learning_rate, train_mode
+from clara.train.recipe import TrainConfig, build_model, check
+from clara.zoo import factory
 from clara.zoo.lineage import with_front
 
-LOSSES = ("multi_positive", "info_nce", "sigmoid", "audio_to_text")
 MAX_LOG_SCALE = math.log(100.0)
-
-
-@dataclass(frozen=True)
-class LossConfig:
-    """`kind`: 'multi_positive', 'info_nce' (a clip with its own caption), 'sigmoid' (needs the model's `init_bias`),
-    'audio_to_text' (one way only: for `anchors`)."""
-
-    kind: str = "multi_positive"
-
-
-@dataclass(frozen=True)
-class TrainConfig:
-    """A recipe. `model`: an architecture's name or a whole model config; `init`: a checkpoint to start from, whose
-    config is used where `model` is null. `states`: train from stored states of the audio tower's encoder, which must
-    be frozen by `optim.groups`; null trains on waves. `distil`: learn from the teacher whose states these are, on the
-    waves that they were computed from. `anchors`: train audio against one vector a fact instead of
-    texts. `ema`: decay or null. `grad_cache`: clips a chunk or null. `data.batch_size` is that of all processes
-    together. `threads`: of PyTorch in this process; null = its own choice. A run that is killed goes on from its last
-    saved state: one is written every `save_every` steps, and where `save_minutes` have passed since the last."""
-
-    data: DataConfig
-    steps: int
-    out: str
-    model: str | dict[str, Any] | None = None
-    init: str | None = None
-    anchors: AnchorStage | None = None
-    states: StatesConfig | None = None
-    distil: distil.DistilConfig | None = None
-    loss: LossConfig = LossConfig()
-    optim: OptimConfig = OptimConfig()
-    precision: str = "bf16"
-    channels_last: bool = True
-    spec_augment: SpecAugmentConfig | None = None
-    ema: float | None = 0.999
-    grad_cache: int | None = None
-    seed: int = 0
-    threads: int | None = None
-    save_every: int = 500
-    save_minutes: float = 10.0
-    log_every: int = 20
-    keep: int = 2
-    device: str = "auto"
 
 
 def train(recipe: str | Path, overrides: Sequence[str] = ()) -> Path:
@@ -121,64 +71,6 @@ def run(config: TrainConfig, folder: Path = Path("."), held: bool = False) -> Pa
         torch.manual_seed(config.seed)
         model, tokenizer = build_model(config, folder)
         return Trainer(config, world, model, tokenizer).run()
-
-
-def check(config: TrainConfig) -> None:
-    """Refuse what no default can mend. ClaraError."""
-    if config.loss.kind not in LOSSES:
-        raise unknown("loss", config.loss.kind, LOSSES)
-    if config.precision not in ("bf16", "fp32"):
-        raise unknown("precision", config.precision, ("bf16", "fp32"))
-    for name in ("steps", "save_every", "log_every", "keep", "threads", "grad_cache"):
-        value = getattr(config, name)
-        if value is not None and value < 1:
-            raise ClaraError(f"{name}={value}: expected at least 1.")
-    o, pair = config.optim, 1 if config.anchors else 2  # against texts there must be others to tell a clip from
-    sizes = (("data.batch_size", config.data.batch_size, pair), ("optim.warmup_steps", o.warmup_steps, 0))
-    for name, value, least in (*sizes, ("seed", config.seed, 0)):
-        if value < least:
-            raise ClaraError(f"{name}={value}: expected at least {least}.")
-    if not (math.isfinite(o.lr) and o.lr > 0):
-        raise ClaraError(f"optim.lr={o.lr}: expected more than 0.")
-    if config.init is not None and catalog.parse_name(config.init).kind == "arch":
-        factory.checkpoint_folder(catalog.parse_name(config.init))  # says that it has no weights to start from
-    if config.model is None and config.init is None:
-        raise ClaraError("The recipe names neither `model` (an architecture) nor `init` (a checkpoint to start from).")
-
-
-def build_model(config: TrainConfig, folder: Path) -> tuple[DualEncoder, Tokenizer]:
-    """The model with its initial weights, and its tokenizer. ClaraError when they do not fit each other or the loss."""
-    if config.anchors:
-        base = _spec(config.model) if config.model else factory.create_model(config.init).config
-        model, tokenizer = anchor_model(config.anchors, base, config.data, config.init, Path(config.out))
-    elif config.distil:
-        if config.model is None:
-            raise ClaraError("distil needs `model`, an architecture whose audio side is the student.")
-        model, tokenizer = distil.student(_spec(config.model), config.distil.teacher, config.init)
-    elif config.model is None:
-        model, tokenizer = factory.create_model(config.init), factory.get_tokenizer(config.init)
-    else:
-        spec = _spec(config.model)
-        model = DualEncoder(spec)
-        tokenizer = factory.get_tokenizer(config.init) if config.init else build_tokenizer(spec.tokenizer, folder)
-        if config.init:
-            factory.load_strictly(model, factory.create_model(config.init).state_dict(), f"init {config.init!r}")
-    vocabulary = model.config.text.options.get("vocab_size", tokenizer.vocab_size)
-    if vocabulary != tokenizer.vocab_size:
-        raise ClaraError(
-            f"The text tower has {vocabulary} token embeddings, the tokenizer {tokenizer.vocab_size} tokens."
-        )
-    if config.loss.kind == "sigmoid" and model.bias is None:
-        raise ClaraError("The sigmoid loss needs a bias: set the model's init_bias, -10.0 for example.")
-    if config.distil and not config.states:
-        raise ClaraError("distil needs `states`: the store that was filled with the teacher.")
-    if config.spec_augment and model.front_end.bins == 1:
-        raise ClaraError("spec_augment masks bands, and this front-end gives the waveform itself: set it to null.")
-    return model, tokenizer
-
-
-def _spec(model: str | dict[str, Any]) -> ModelConfig:
-    return build(ModelConfig, model, where="model") if isinstance(model, dict) else arch_config(model)
 
 
 class Trainer:
@@ -251,7 +143,7 @@ class Trainer:
         """Whether a kill would now lose more than `save_minutes`."""
         return time.monotonic() - self.saved > 60.0 * self.config.save_minutes
 
-    @property
+    @cached_property
     def rate(self) -> float:
         """Samples, or stored frames, a second: what a batch's lengths are counted in."""
         front_end = self.model.front_end
@@ -267,27 +159,30 @@ class Trainer:
         arguments = (c.data, self.tokenizer, self.model.front_end.sample_rate, c.seed, ranks)
         if c.distil:
             batches = DistilBatches(*arguments, StateStore(c.states))
-            teacher = factory.create_model(c.distil.teacher).eval()
-            batches.targets, batches.target_KD = distil.targets(teacher, batches.store)
+            teacher = factory.create_model(c.distil.teacher).to(self.world.device)
+            batches.targets, batches.target_KD = distil.targets(teacher, batches.store, c.precision == "bf16")
             return batches
         if c.states:
             return StateBatches(*arguments, StateStore(c.states))
         return FactBatches(*arguments) if c.anchors else TrainBatches(*arguments)
 
     def fill_states(self, interrupt: Interrupt) -> bool:
-        """Compute the states that the store lacks; False when a signal ended it early."""
-        c = self.config
-        model = factory.create_model(c.distil.teacher).to(self.world.device) if c.distil else self.model
-        if not c.distil and any(p.requires_grad for p in model.audio.encoder.parameters()):
+        """Let the main process compute the states that the store lacks; False when a signal to any ended it early."""
+        c, stopped = self.config, False
+        if not c.distil and any(p.requires_grad for p in self.model.audio.encoder.parameters()):
             raise ClaraError(
                 "states: the audio encoder is not frozen. Add {match: audio.encoder.*, lr_scale: 0.0} to optim.groups, "
                 "or set states to null."
             )
+        lines: Iterator[str] = iter(())
         if self.world.main:
-            store = StateStore(c.states)
-            for line in store.fill(model, c.data, c.precision == "bf16", lambda: bool(interrupt.number)):
+            model = factory.create_model(c.distil.teacher).to(self.world.device) if c.distil else self.model
+            lines = StateStore(c.states).fill(model, c.data, c.precision == "bf16", lambda: stopped)
+        # the others follow file by file: filling takes longer than processes wait for each other at one place
+        while self.world.any((line := next(lines, None)) is not None):
+            if line:
                 print(line, flush=True)
-        self.world.wait()
+            stopped = self.world.any(bool(interrupt.number))
         train_mode(self.model)
         return not self.world.any(bool(interrupt.number))
 
@@ -326,7 +221,8 @@ class Trainer:
         encoders = [self._autocast(audio), self._autocast(text)]
 
         def loss_of(audio_BD: Tensor, text_UD: Tensor) -> Tensor:
-            loss = self.loss(*self.world.gather(audio_BD, text_UD), batch)
+            audio_BD, text_UD = self.world.gather(audio_BD, text_UD)
+            loss = self.loss(audio_BD, text_UD, batch)
             if batch.target_BD is None:
                 return loss
             return loss + self.config.distil.weight * distil.distance(audio_BD, batch.target_BD)
