@@ -14,7 +14,7 @@ from clara.audio.waveform import read
 from clara.cli import app
 from clara.config import arch_config
 from clara.data import scenes
-from clara.data.loader import ClipPlan, DataConfig, TrainBatches, scan
+from clara.data.loader import ClipPlan, DataConfig, Entry, TrainBatches, scan
 from clara.data.manifest import Row
 from clara.data.samples import Sample, read_shard, verify_shards
 from clara.data.scenes import Pool, SceneConfig, choose, mix_scenes, read_lines, repeat, trim
@@ -162,6 +162,17 @@ def test_counts_and_most_events_choose_lines(folder: Path) -> None:
     whole = dict(choose(lines, pool, SceneConfig())[0])
     part = choose(lines[1:2], pool, SceneConfig())[0]
     assert part == [(lines[1], whole[lines[1]])]  # a scene is the same whatever other lines there are
+
+
+def test_a_boy_is_no_man() -> None:
+    def entry(speaker: str, age: str) -> Entry:
+        meta = {"corpus": "voices", "speaker": speaker, "seconds": 2.0, "language": "ar", "gender": "male", "age": age}
+        return Entry("a.tar", speaker, 0, 0, meta, facts_of(meta))
+
+    pool = Pool([entry("boy", "5"), entry("man", "30")])
+    drawn = {k: {pool.draw(("speaker", k), np.random.default_rng(n)).key for n in range(20)} for k in ("male", "child")}
+    assert drawn == {"male": {"man"}, "child": {"boy"}}
+    assert pool.draw(("speaker", "female"), np.random.default_rng(0)) is None
 
 
 def test_cli_and_mistakes(folder: Path, tmp_path: Path) -> None:

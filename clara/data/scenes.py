@@ -160,7 +160,11 @@ class Pool:
             sounds = [f for f in e.facts if f[0] in SOUND_TASKS]
             speech = not sounds and any(t == "language" for t, _ in e.facts)
             if speech and float(e.meta.get("seconds") or 0.0) >= SPEECH_SECONDS:
-                keys = [("speech", "one"), *(f for f in e.facts if f[0] == "speaker")]
+                child = ("speaker", "child")  # a boy of five is male, and no man
+                keys = [
+                    ("speech", "one"),
+                    *([child] if child in e.facts else (f for f in e.facts if f[0] == "speaker")),
+                ]
             else:
                 keys = sounds if len(sounds) == 1 else []
             for key in keys:

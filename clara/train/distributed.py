@@ -7,10 +7,12 @@ processes, so that averaging the parameters' gradients afterwards gives the grad
 from __future__ import annotations
 
 import os
+import random
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 
+import numpy as np
 import torch
 import torch.distributed as dist
 from open_clip.loss import gather_features
@@ -96,3 +98,11 @@ def processes(device: str = "auto") -> Iterator[World]:
         yield World(dist.get_rank(), size, where)
     finally:
         dist.destroy_process_group()
+
+
+def seed_all(seed: int, step: int, rank: int) -> None:
+    """Seed every generator that a tower may draw from (transformers masks with numpy's) for one step."""
+    value = int(np.random.SeedSequence([seed, step, rank]).generate_state(1)[0])
+    random.seed(value)
+    np.random.seed(value)
+    torch.manual_seed(value)

@@ -6,13 +6,14 @@ import importlib.util
 import json
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
 from tqdm import tqdm
 
 from clara.data.parallel import sole_writer
+from clara.errors import ClaraError
 from clara.saving import whole_file
 from clara.train.interrupt import Interrupt
 
@@ -30,6 +31,7 @@ class RunLog:
 
     def __init__(self, out: Path, first_step: int, steps: int, active: bool) -> None:
         self.file = self.board = None
+        self.broken: set[str] = set()
         # a bar in a file is a line per update: seldom ones there
         interval = 0.5 if sys.stderr is not None and sys.stderr.isatty() else 60.0
         self.bar = tqdm(total=steps, initial=first_step, disable=not active, unit="step", mininterval=interval)
@@ -71,6 +73,17 @@ class RunLog:
         """A line for the reader, above the bar."""
         if not self.bar.disable:
             self.bar.write(text, file=sys.stderr)
+
+    def left_out(self, found: Sequence[str], most: int) -> None:
+        """Tell and count clips that cannot be read, each once. ClaraError where they are more than `most`."""
+        for why in [w for w in found if w not in self.broken]:
+            self.broken.add(why)
+            self.say(f"left out: {why}")
+        if len(self.broken) > most:
+            raise ClaraError(
+                f"{len(self.broken)} clips cannot be read, the last of them: {found[-1]} Look at the shards with "
+                "`clara shards --verify`, or raise data.broken_most."
+            )
 
     def close(self) -> None:
         """End the bar and the files."""

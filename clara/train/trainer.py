@@ -7,15 +7,13 @@ from __future__ import annotations
 
 import copy
 import math
-import random
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import nullcontext
 from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
 import yaml
 from torch import Tensor, nn
@@ -24,7 +22,7 @@ from clara import losses
 from clara.audio.augment import SpecAugment
 from clara.config import build, load_yaml, override, to_dict
 from clara.data.facts import FactBatches
-from clara.data.loader import Batch, Entry, TrainBatches, make_loader, scan
+from clara.data.loader import Batch, Entry, TrainBatches, make_loader
 from clara.data.parallel import main_hidden
 from clara.data.states import DistilBatches, StateBatches, StateStore
 from clara.errors import ClaraError
@@ -32,15 +30,16 @@ from clara.layers import bf16_pays
 from clara.model import DualEncoder
 from clara.text.tokenizer import Tokenizer
 from clara.train import checkpoint, distil
-from clara.train.distributed import World, processes
+from clara.train.distributed import World, processes, seed_all
 from clara.train.grad_cache import cached_step, plain_step
+from clara.train.heritage import lineage
 from clara.train.interrupt import Interrupt
 from clara.train.log import RunLog, running, sole_run
 from clara.train.memo import TextMemo
 from clara.train.optim import EMA, build_optimizer, learning_rate, set_learning_rate, train_mode
 from clara.train.recipe import TrainConfig, build_model, check
 from clara.zoo import factory
-from clara.zoo.lineage import front_matter, heard_corpora, inherited, with_front
+from clara.zoo.lineage import with_front
 
 MAX_LOG_SCALE = math.log(100.0)
 
@@ -95,7 +94,6 @@ class Trainer:
         self.ema = EMA(self.model, config.ema) if config.ema is not None else None
         self.recipe = to_dict(config)
         self.done, self.saved = 0, time.monotonic()
-        self.broken: set[str] = set()
         self.entries: list[Entry] | None = None
 
     def run(self) -> Path:
@@ -132,7 +130,7 @@ class Trainer:
             if world.any(batch is None or bool(interrupt.number)):
                 self.save()
                 return True
-            self.note_broken(batch.broken, log)
+            log.left_out(batch.broken, c.data.broken_most)
             values = self.step(batch)
             log.count(c.data.batch_size, float(batch.len_B.sum()) / self.rate * world.size)
             if self.done % c.log_every == 0 or self.done == c.steps:
@@ -144,17 +142,6 @@ class Trainer:
     def overdue(self) -> bool:
         """Whether a kill would now lose more than `save_minutes`."""
         return time.monotonic() - self.saved > 60.0 * self.config.save_minutes
-
-    def note_broken(self, found: Sequence[str], log: RunLog) -> None:
-        """Tell and count the clips that cannot be read. ClaraError where there are more than `data.broken_most`."""
-        for why in [w for w in found if w not in self.broken]:
-            self.broken.add(why)
-            log.say(f"left out: {why}")
-        if len(self.broken) > self.config.data.broken_most:
-            raise ClaraError(
-                f"{len(self.broken)} clips cannot be read, the last of them: {found[-1]} Look at the shards with "
-                "`clara shards --verify`, or raise data.broken_most."
-            )
 
     @cached_property
     def rate(self) -> float:
@@ -207,7 +194,7 @@ class Trainer:
     def step(self, batch: Batch) -> dict[str, float]:
         """One update; its loss, lr, scale and gradient norm. ClaraError, before any weight moved, when not finite."""
         c = self.config
-        _seed(c.seed, self.done, self.world.rank)
+        seed_all(c.seed, self.done, self.world.rank)
         lr = learning_rate(self.done, c.steps, c.optim)
         set_learning_rate(self.optimizer, lr)
         scale = float(self.model.scale.detach())
@@ -299,27 +286,12 @@ class Trainer:
         """A first README.md for the exported checkpoint: what made it."""
         recipe = yaml.safe_dump(self.recipe, sort_keys=False, allow_unicode=True)
         made = f"After {self.done} of {self.config.steps} steps of this recipe:"
-        return with_front(self.lineage(), f"# {self.out.name}\n\n{made}\n\n```yaml\n{recipe}```\n")
-
-    def lineage(self) -> Mapping[str, Any]:
-        """What the start had heard and its licence, and what is heard here."""
-        kept = front_matter(self.out / "checkpoint" / factory.CARD)
-        if self.entries is None and kept:  # a finished run: its shards may be gone
-            return kept
-        self.entries = scan(self.config.data) if self.entries is None else self.entries
-        c = self.config
-        starts = [name for name in (c.init, c.distil and c.distil.teacher) if name]
-        return inherited(starts, heard_corpora(e.meta for e in self.entries))
+        return with_front(
+            lineage(self.config, self.out / "checkpoint", self.entries),
+            f"# {self.out.name}\n\n{made}\n\n```yaml\n{recipe}```\n",
+        )
 
 
 def _without_traceback(error: ClaraError) -> ClaraError:
     """A loader's worker sends its error with its traceback as the message; only the last part is for the reader."""
     return ClaraError(str(error).rpartition("clara.errors.ClaraError: ")[2].strip())
-
-
-def _seed(seed: int, step: int, rank: int) -> None:
-    """Seed every generator that a tower may draw from (transformers masks with numpy's) for one step."""
-    value = int(np.random.SeedSequence([seed, step, rank]).generate_state(1)[0])
-    random.seed(value)
-    np.random.seed(value)
-    torch.manual_seed(value)

@@ -178,12 +178,12 @@ def load_checkpoint(folder: str | Path, name: str | None = None) -> Loaded:
             saved_with = (file.metadata() or {}).get(SAVED_WITH)
     except SafetensorError as e:
         raise ClaraError(f"{path} is no readable safetensors file ({e}): copy or download it again.") from e
-    if saved_with is not None:
-        check_digests(folder, json.loads(saved_with), WEIGHTS)
     tensors, home = read_tensors(path), text_home(folder, catalog.CHECKPOINT_FOLDER)
     if home != folder:
         tensors = with_text_of(home, tensors, path)
     tokenizer = _own_tokenizer(config.tokenizer, home)
+    if saved_with is not None:
+        check_digests(folder, json.loads(saved_with), WEIGHTS)
     model = build_around(config, tensors, str(path))
     check_vocabulary(model, tokenizer, str(folder))
     return Loaded(name or folder.name, model.eval(), tokenizer, sha256_of(path))
