@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 import soundfile as sf
 import webdataset
+from tiny import save_tiny
 from tokenizers import Tokenizer, models, pre_tokenizers
 from transformers import BertConfig, BertModel, PreTrainedTokenizerFast, WhisperConfig, WhisperModel
 
@@ -87,6 +88,8 @@ def test_a_training_recipe_takes_two_steps(
         recipe["anchors"] |= {"least_clips": 1, "fixed": False}  # there is nothing to start from here
     if recipe.get("states"):
         recipe["states"] |= {"folder": str(tmp_path / "states")}
+    if recipe.get("distil"):
+        recipe["distil"] |= {"teacher": f"dir:{save_tiny(tmp_path / 'teacher', 'test-whisper-own')}"}
     recipe["data"] |= {"shards": [shard], "batch_size": 8, "workers": 0, "sampling": {}}
     folder = run(build(TrainConfig, recipe, where=path.name))
     losses = [json.loads(line)["loss"] for line in (tmp_path / "out" / "metrics.jsonl").read_text().splitlines()]
