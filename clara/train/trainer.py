@@ -21,8 +21,9 @@ from torch import Tensor, nn
 from clara import losses
 from clara.audio.augment import SpecAugment
 from clara.config import build, load_yaml, override, to_dict
+from clara.data.entries import Entry
 from clara.data.facts import FactBatches
-from clara.data.loader import Batch, Entry, TrainBatches, make_loader
+from clara.data.loader import Batch, TrainBatches, make_loader
 from clara.data.parallel import main_hidden
 from clara.data.states import DistilBatches, StateBatches, StateStore
 from clara.errors import ClaraError
