@@ -104,6 +104,7 @@ class Batch:
     positive_BU: Tensor
     ignore_BU: Tensor
     text_index_B: Tensor
+    task_U: Tensor  # a number for the task of each text that claims one labelled fact, else -1
     keys: list[str]
     texts: list[str]
     target_BD: Tensor | None = None  # of a teacher
@@ -181,7 +182,8 @@ class TrainBatches(Dataset):
         ids_UL, mask_UL = self._tokens(local)
         keys = [plans[n].entry.key for n in mine]
         target_BD = self._target(plans)
-        return Batch(x, len_B, ids_UL, mask_UL, positive_BU, ignore_BU, text_index_B, keys, local, target_BD)
+        verdicts = (positive_BU, ignore_BU, text_index_B, _tasks(captions, share * self.world))
+        return Batch(x, len_B, ids_UL, mask_UL, *verdicts, keys, local, target_BD)
 
     def _target(self, plans: Sequence[ClipPlan]) -> Tensor | None:
         """Embeddings of a teacher, where there is one."""
@@ -252,6 +254,13 @@ class TrainBatches(Dataset):
                 e.place = place
                 raise
         return pad_waves([torch.from_numpy(w) for w in waves])
+
+
+def _tasks(captions: Sequence[Caption], width: int) -> Tensor:
+    """`Batch.task_U` of the whole batch's captions, filled up to `width`."""
+    single = [next(iter(c.facts))[0] if len(c.facts) == 1 else "text" for c in captions]
+    number = {task: i for i, task in enumerate(sorted({*single} - {"text"}))}
+    return torch.tensor([number.get(task, -1) for task in single] + [-1] * (width - len(captions)))
 
 
 def plan_clip(entry: Entry, plan: Plan, mix: MixConfig, rng: np.random.Generator) -> ClipPlan:
