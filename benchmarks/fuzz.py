@@ -100,7 +100,8 @@ def tar(folder: Path) -> Case:
     """A shard of two samples."""
     import soundfile as sf
 
-    from clara.data.loader import DataConfig, scan
+    from clara.data.entries import scan
+    from clara.data.loader import DataConfig
     from clara.data.samples import read_shard, verify_shards
 
     clip, buffer = io.BytesIO(), io.BytesIO()

@@ -20,7 +20,8 @@ from sklearn.metrics import roc_auc_score
 from torch import Tensor
 
 import clara
-from clara.data.loader import DataConfig, Entry, scan
+from clara.data.entries import Entry, scan
+from clara.data.loader import DataConfig
 from clara.text.captions import EXCLUDES
 from clara.text.prompts import languages
 from clara.train.heard import embedded

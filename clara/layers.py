@@ -153,10 +153,12 @@ ACTIVATIONS = {"relu": nn.ReLU, "gelu": nn.GELU}
 
 @dataclass(frozen=True)
 class MLPHeadConfig:
-    """Linear, activation, linear: `hidden` defaults to D; `activation` is 'relu' or 'gelu'."""
+    """Linear, activation, linear: `hidden` defaults to D; `activation` is 'relu' or 'gelu'. `standardize` puts a batch
+    norm without gain first: sentence encoders' vectors share a large mean, which hides what tells them apart."""
 
     hidden: int | None = None
     activation: str = "relu"
+    standardize: bool = False
 
 
 @HEADS.register("mlp", MLPHeadConfig)
@@ -168,7 +170,8 @@ class MLPHead(nn.Sequential):
         if config.activation not in ACTIVATIONS:
             raise unknown("activation of the mlp head", config.activation, ACTIVATIONS)
         act = ACTIVATIONS[config.activation]()
-        super().__init__(nn.Linear(width, hidden), act, nn.Linear(hidden, embed_dim))
+        first = [nn.BatchNorm1d(width, affine=False)] if config.standardize else []
+        super().__init__(*first, nn.Linear(width, hidden), act, nn.Linear(hidden, embed_dim))
 
 
 @dataclass(frozen=True)

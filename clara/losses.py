@@ -37,6 +37,36 @@ def audio_to_text(
     return _soft_rows(_logits(a_BD, t_UD, positive_BU, scale, ignore_BU), positive_BU)
 
 
+def within_tasks(
+    a_BD: Tensor,
+    t_UD: Tensor,
+    positive_BU: Tensor,
+    task_U: Tensor,
+    scale: Tensor | float,
+    ignore_BU: Tensor | None = None,
+) -> Tensor:
+    """Cross-entropy of each clip's texts among the texts of the same task alone: an angry voice against other emotions,
+    not against the sounds and sentences of the batch, which any embedding tells apart.
+
+    `task_U` (U,), long: the task that a text belongs to, -1 for none. The mean over all pairs of a clip and a task in
+    which it has a text.
+    """
+    logits_BU = _logits(a_BD, t_UD, positive_BU, scale, ignore_BU)
+    total, pairs = logits_BU.new_zeros(()), 0
+    for task in task_U.unique():
+        columns = task_U == task
+        if task < 0 or columns.sum() < 2:
+            continue
+        rows = positive_BU[:, columns].any(1)
+        count = int(rows.sum())
+        if count:
+            total, pairs = (
+                total + count * _soft_rows(logits_BU[rows][:, columns], positive_BU[rows][:, columns]),
+                pairs + count,
+            )
+    return total / max(1, pairs)
+
+
 def _logits(a_BD: Tensor, t_UD: Tensor, positive_BU: Tensor, scale: Tensor | float, ignore_BU: Tensor | None) -> Tensor:
     logits_BU = scale * a_BD @ t_UD.T
     if ignore_BU is not None:

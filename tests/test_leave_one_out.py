@@ -13,7 +13,7 @@ from layouts import write_clip
 
 from clara import metrics
 from clara.config import to_dict
-from clara.data.loader import scan
+from clara.data.entries import scan
 from clara.data.manifest import rows_from_corpus
 from clara.data.shards import ShardConfig, write_shards
 from clara.errors import ClaraError

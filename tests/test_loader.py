@@ -16,17 +16,8 @@ import torch
 import webdataset
 
 from clara.config import Spec
-from clara.data.loader import (
-    Batch,
-    ClipText,
-    DataConfig,
-    MixConfig,
-    SamplingConfig,
-    TrainBatches,
-    make_loader,
-    scan,
-    scan_tar,
-)
+from clara.data.entries import scan, scan_tar
+from clara.data.loader import Batch, ClipText, DataConfig, MixConfig, SamplingConfig, TrainBatches, make_loader
 from clara.errors import ClaraError
 from clara.text.captions import Caption, CaptionConfig
 from clara.text.tokenizer import build_tokenizer

@@ -19,7 +19,8 @@ from typer.testing import CliRunner
 
 import clara
 from clara.cli import app
-from clara.data.loader import DataConfig, scan
+from clara.data.entries import scan
+from clara.data.loader import DataConfig
 from clara.data.manifest import Row
 from clara.data.tars import shards_of
 from clara.eval.clips import Context, trial

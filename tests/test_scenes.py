@@ -14,7 +14,8 @@ from clara.audio.waveform import read
 from clara.cli import app
 from clara.config import arch_config
 from clara.data import scenes
-from clara.data.loader import ClipPlan, DataConfig, Entry, TrainBatches, scan
+from clara.data.entries import Entry, scan
+from clara.data.loader import ClipPlan, DataConfig, TrainBatches
 from clara.data.manifest import Row
 from clara.data.samples import Sample, read_shard, verify_shards
 from clara.data.scenes import Pool, SceneConfig, choose, mix_scenes, read_lines, repeat, trim

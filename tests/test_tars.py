@@ -14,7 +14,7 @@ import soundfile as sf
 import webdataset
 
 from clara.data.corpora import shard_rows
-from clara.data.loader import scan_tar
+from clara.data.entries import scan_tar
 from clara.data.samples import read_shard, verify_shards
 from clara.data.shards import read_member
 from clara.data.tars import groups, split_name, writer

@@ -7,7 +7,8 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from clara.data.loader import ClipPlan, ClipText, DataConfig, Entry, TrainBatches, scan
+from clara.data.entries import Entry, scan
+from clara.data.loader import ClipPlan, ClipText, DataConfig, TrainBatches
 from clara.errors import ClaraError
 from clara.text.captions import Caption, Fact, known
 from clara.text.tokenizer import FactsTokenizer

@@ -8,11 +8,9 @@ balanced over corpora × languages × classes whatever the order on disk. Every 
 from __future__ import annotations
 
 import dataclasses
-import warnings
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -22,12 +20,10 @@ from torch.utils.data import DataLoader, Dataset
 
 from clara.audio.augment import WaveAugmentConfig, augment_wave, crop, mix
 from clara.audio.features import pad_waves
-from clara.audio.waveform import read
+from clara.data.entries import BrokenClip, Entry, own_texts, read_entry, scan
 from clara.data.manifest import TEXTS
 from clara.data.parallel import end_with_parent
 from clara.data.plan import Plan
-from clara.data.samples import NOTHING, SPLITS, scan_rows
-from clara.data.tars import shards_of
 from clara.errors import ClaraError
 from clara.text.captions import (
     SOUND_TASKS,
@@ -36,9 +32,7 @@ from clara.text.captions import (
     CaptionConfig,
     Captioner,
     Fact,
-    facts_of,
     judge,
-    known,
     open_tasks,
 )
 from clara.text.tokenizer import Tokenizer
@@ -47,8 +41,6 @@ from clara.text.tokenizer import Tokenizer
 ROUND = 8
 MOST_DRAWS = 10  # for a place in a batch, before it is the corpus that is broken
 LEAST_SECONDS = 2.0  # of a longer sound that a shorter one is laid into
-
-BLACKLISTED = "blacklisted"  # of WavCaps: what test sets hold too
 
 
 @dataclass(frozen=True)
@@ -112,16 +104,11 @@ class Batch:
     positive_BU: Tensor
     ignore_BU: Tensor
     text_index_B: Tensor
+    task_U: Tensor  # a number for the task of each text that claims one labelled fact, else -1
     keys: list[str]
     texts: list[str]
     target_BD: Tensor | None = None  # of a teacher
     broken: list[str] = field(default_factory=list)  # what is wrong with clips that others stand in for
-
-
-class BrokenClip(ClaraError):
-    """A clip that cannot be read; `place` is its place in the batch."""
-
-    place = -1
 
 
 @dataclass(frozen=True)
@@ -143,70 +130,6 @@ class ClipText:
 
     facts: frozenset[Fact]
     own: Caption | None
-
-
-@dataclass(frozen=True)
-class Entry:
-    """Where one sample lies and what is known of it."""
-
-    tar: str
-    key: str
-    offset: int
-    size: int
-    meta: dict[str, Any]
-    facts: frozenset[Fact]
-
-
-def scan(config: DataConfig) -> list[Entry]:
-    """All samples of the shards that the config wants. ClaraError for no shards, a broken tar or no samples left."""
-    paths = [str(path) for path in shards_of(config.shards)]
-    entries, wanted = [e for path in paths for e in scan_tar(path)], set(config.splits)
-    kept = [
-        e
-        for e in entries
-        if (not config.splits or {str(e.meta.get("split")), f"{e.meta.get('corpus')}:{e.meta.get('split')}"} & wanted)
-        and e.meta.get("corpus") not in config.exclude_corpora
-        and (e.facts or own_texts(e.meta, config.captions))
-    ]
-    if not kept:
-        seen = sorted({str(e.meta.get("split")) for e in entries})
-        raise ClaraError(f"No captioned sample of splits {sorted(wanted)} in {len(paths)} shards (splits: {seen}).")
-    _say_left_out(entries, config)
-    return kept
-
-
-def _say_left_out(entries: Sequence[Entry], config: DataConfig) -> None:
-    """One warning of what is not trained on although nobody asked to leave it out."""
-    mute = [e for e in entries if not (e.facts or own_texts(e.meta, config.captions))]
-    strange = Counter(str(e.meta.get("split")) for e in entries if e.meta.get("split") not in (*SPLITS, BLACKLISTED))
-    strange = Counter({name: n for name, n in strange.items() if not any(w.endswith(name) for w in config.splits)})
-    whys = []
-    if mute:
-        whys.append(f"{len(mute)} without a text or a known label (first: {mute[0].tar} {mute[0].key!r}; {NOTHING})")
-    if strange and config.splits:
-        whys.append("by splits: " + ", ".join(f"{n} of {name!r}" for name, n in sorted(strange.items())))
-    if whys:
-        warnings.warn(f"Of {len(entries)} samples some are left out: {'; '.join(whys)}.", stacklevel=3)
-
-
-def own_texts(meta: Mapping[str, Any], captions: CaptionConfig) -> Sequence[str]:
-    """What is said of a clip without labels when no caption is drawn: its published texts, else its augmented ones,
-    else its visual ones, unless the config wants none of those."""
-    shares = {"text": 1.0, "text_augmented": captions.augmented, "visual_captions": captions.visual}
-    return next((meta[name] for name in TEXTS if meta.get(name) and shares[name] > 0), ())
-
-
-def scan_tar(path: str) -> Iterator[Entry]:
-    """The samples of one tar, whoever wrote it, as `clara.data.tars` groups them; what else they hold is left.
-
-    Raises:
-        ClaraError: no uncompressed tar (members are read where they lie), one that is truncated or damaged, invalid
-            JSON, a sample without audio or JSON.
-    """
-    for key, audio, row in scan_rows(path):
-        meta = {f.name: getattr(row, f.name) for f in dataclasses.fields(row)}
-        facts = frozenset(f for f in facts_of(meta) if known(f) or f[0] == "intensity")
-        yield Entry(path, key, audio.offset_data, audio.size, meta, facts)
 
 
 class TrainBatches(Dataset):
@@ -259,7 +182,8 @@ class TrainBatches(Dataset):
         ids_UL, mask_UL = self._tokens(local)
         keys = [plans[n].entry.key for n in mine]
         target_BD = self._target(plans)
-        return Batch(x, len_B, ids_UL, mask_UL, positive_BU, ignore_BU, text_index_B, keys, local, target_BD)
+        verdicts = (positive_BU, ignore_BU, text_index_B, _tasks(captions, share * self.world))
+        return Batch(x, len_B, ids_UL, mask_UL, *verdicts, keys, local, target_BD)
 
     def _target(self, plans: Sequence[ClipPlan]) -> Tensor | None:
         """Embeddings of a teacher, where there is one."""
@@ -332,6 +256,13 @@ class TrainBatches(Dataset):
         return pad_waves([torch.from_numpy(w) for w in waves])
 
 
+def _tasks(captions: Sequence[Caption], width: int) -> Tensor:
+    """`Batch.task_U` of the whole batch's captions, filled up to `width`."""
+    single = [next(iter(c.facts))[0] if len(c.facts) == 1 else "text" for c in captions]
+    number = {task: i for i, task in enumerate(sorted({*single} - {"text"}))}
+    return torch.tensor([number.get(task, -1) for task in single] + [-1] * (width - len(captions)))
+
+
 def plan_clip(entry: Entry, plan: Plan, mix: MixConfig, rng: np.random.Generator) -> ClipPlan:
     """Draw whether `entry` is mixed with a sound of `plan`, at which level, and whether captions name it."""
     is_sound = any(t in SOUND_TASKS for t, _ in entry.facts)
@@ -372,17 +303,6 @@ def _overlay(
             wave, other, snr = other, wave, -snr
     other = crop(other, len(wave), rng)
     return mix(wave, other, snr, int(rng.integers(0, len(wave) - len(other) + 1)))
-
-
-def read_entry(entry: Entry, sample_rate: int) -> np.ndarray:
-    """The samples of one entry: float32 (T,)."""
-    with Path(entry.tar).open("rb") as file:
-        file.seek(entry.offset)
-        data = file.read(entry.size)
-    try:
-        return read(data, sample_rate)
-    except ClaraError as e:
-        raise BrokenClip(f"{entry.tar}: sample {entry.key!r}: {e}") from e
 
 
 def make_loader(batches: TrainBatches, *, steps: range) -> DataLoader:

@@ -11,7 +11,8 @@ from clara.errors import ClaraError
 from clara.text.captions import SOUND_TASKS
 
 if TYPE_CHECKING:
-    from clara.data.loader import DataConfig, Entry
+    from clara.data.entries import Entry
+    from clara.data.loader import DataConfig
 
 
 class Plan:

@@ -21,7 +21,8 @@ import numpy as np
 from tqdm import tqdm
 
 from clara.audio.augment import active_power, add_noise, crop
-from clara.data.loader import DataConfig, Entry, read_entry, scan
+from clara.data.entries import Entry, read_entry, scan
+from clara.data.loader import DataConfig
 from clara.data.manifest import Row
 from clara.data.parallel import run_jobs, sole_writer
 from clara.data.samples import read_index, sha256_of

@@ -23,7 +23,8 @@ from torch.nn.utils.rnn import pad_sequence
 
 from clara.audio.features import pad_waves
 from clara.config import to_dict
-from clara.data.loader import ClipPlan, DataConfig, Entry, Plan, TrainBatches, plan_clip, render, scan
+from clara.data.entries import Entry, scan
+from clara.data.loader import ClipPlan, DataConfig, Plan, TrainBatches, plan_clip, render
 from clara.data.parallel import sole_writer
 from clara.errors import ClaraError
 from clara.layers import bf16_pays

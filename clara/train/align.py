@@ -20,7 +20,8 @@ import torch
 from torch import Tensor, nn
 
 from clara.config import arch_config, build, load_yaml, override, to_dict
-from clara.data.loader import DataConfig, scan
+from clara.data.entries import scan
+from clara.data.loader import DataConfig
 from clara.errors import ClaraError
 from clara.layers import bf16_pays
 from clara.losses import multi_positive

@@ -16,8 +16,9 @@ from torch import Tensor
 from torch.nn.functional import normalize
 from tqdm import tqdm
 
+from clara.data.entries import Entry, read_entry, scan
 from clara.data.facts import fact_name
-from clara.data.loader import DataConfig, Entry, read_entry, scan
+from clara.data.loader import DataConfig
 from clara.errors import ClaraError
 from clara.zoo.embedder import Embedder
 

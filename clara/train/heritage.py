@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from clara.data.loader import Entry, scan
+from clara.data.entries import Entry, scan
 from clara.zoo.lineage import CARD, front_matter, heard_corpora, inherited
 
 if TYPE_CHECKING:

@@ -25,9 +25,10 @@ LOSSES = ("multi_positive", "info_nce", "sigmoid", "audio_to_text")
 @dataclass(frozen=True)
 class LossConfig:
     """`kind`: 'multi_positive', 'info_nce' (a clip with its own caption), 'sigmoid' (needs the model's `init_bias`),
-    'audio_to_text' (one way only: for `anchors`)."""
+    'audio_to_text' (one way only: for `anchors`). `tasks`: weight of `losses.within_tasks` beside it."""
 
     kind: str = "multi_positive"
+    tasks: float = 0.0
 
 
 @dataclass(frozen=True)

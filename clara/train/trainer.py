@@ -21,8 +21,9 @@ from torch import Tensor, nn
 from clara import losses
 from clara.audio.augment import SpecAugment
 from clara.config import build, load_yaml, override, to_dict
+from clara.data.entries import Entry
 from clara.data.facts import FactBatches
-from clara.data.loader import Batch, Entry, TrainBatches, make_loader
+from clara.data.loader import Batch, TrainBatches, make_loader
 from clara.data.parallel import main_hidden
 from clara.data.states import DistilBatches, StateBatches, StateStore
 from clara.errors import ClaraError
@@ -228,6 +229,10 @@ class Trainer:
         def loss_of(audio_BD: Tensor, text_UD: Tensor) -> Tensor:
             audio_BD, text_UD = self.world.gather(audio_BD, text_UD)
             loss = self.loss(audio_BD, text_UD, batch)
+            if self.config.loss.tasks:
+                pairs = (t.to(audio_BD.device) for t in (batch.positive_BU, batch.task_U))
+                scale, ignore_BU = self.model.scale, batch.ignore_BU.to(audio_BD.device)
+                loss = loss + self.config.loss.tasks * losses.within_tasks(audio_BD, text_UD, *pairs, scale, ignore_BU)
             if batch.target_BD is None:
                 return loss
             return loss + self.config.distil.weight * distil.distance(audio_BD, batch.target_BD)
