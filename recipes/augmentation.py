@@ -60,7 +60,7 @@ def draw(path: Path, pictures: dict[str, torch.Tensor], columns: int) -> None:
 def main(out: Annotated[Path, typer.Option(help="Folder of the pictures.")]) -> None:
     """Make the sounds, augment and draw."""
     sounds = {c.name: c.wave[: 3 * RATE] for c in synth.clips()}
-    voice, rain, bells = sounds["slow low vowels"], sounds["rain"], sounds["bells"]
+    voice, rain, bells = sounds["cry"], sounds["rain"], sounds["bells"]
     made = {}
     for title, settings in WAVE.items():
         wave = augment_wave(voice, RATE, WaveAugmentConfig(**{**OFF, **settings}), np.random.default_rng(SEED))

@@ -11,9 +11,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 import soundfile as sf
+import vowels
 from typer.testing import CliRunner
 
-from clara.apps import synth
 from clara.audio.acoustics import measure
 from clara.cli import app
 from clara.data import acoustics
@@ -29,7 +29,7 @@ Voice = Callable[..., np.ndarray]
 
 
 def voice(hz: float, syllables: float = 4.0, tilt: float = 1.0, seconds: float = 1.5, seed: int = 0) -> np.ndarray:
-    wave = synth.voice(np.random.default_rng(seed), hz, syllables, tilt, seconds)
+    wave = vowels.voice(np.random.default_rng(seed), hz, syllables, tilt, seconds)
     return (0.5 * wave / np.abs(wave).max()).astype(np.float32)
 
 

@@ -17,6 +17,7 @@ from tones import tone, tone_config
 
 import clara
 from clara.data.facts import FactBatches, fact_name, named_fact, vocabulary
+from clara.data.loader import MixConfig
 from clara.errors import ClaraError
 from clara.losses import audio_to_text, multi_positive
 from clara.text.tokenizer import FactsConfig, FactsTokenizer
@@ -64,7 +65,8 @@ def test_the_vocabulary_is_what_enough_clips_hold(shard: str, tmp_path: Path) ->
 def test_a_clip_without_an_anchor_has_no_positive(shard: str, tmp_path: Path) -> None:
     (tmp_path / "facts.txt").write_text("sound/dog\nsound/rain\nsound/siren\n")
     tokenizer = FactsTokenizer(FactsConfig(), tmp_path)
-    batches = FactBatches(config(shard, tmp_path).data, tokenizer, 16000, 0, (0, 1))
+    data = dataclasses.replace(config(shard, tmp_path).data, mix=MixConfig(compose=0.0))
+    batches = FactBatches(data, tokenizer, 16000, 0, (0, 1))
     batch = batches[0]
     assert batch.texts[:3] == tokenizer.facts and set(batch.texts[3:]) <= {"sound/dog"}
     by_key = dict(zip(batch.keys, batch.positive_BU.sum(1).tolist()))

@@ -5,8 +5,8 @@ from __future__ import annotations
 import numpy as np
 import pytest
 import torch
+import vowels
 
-from clara.apps import synth
 from clara.audio.augment import (
     SpecAugment,
     SpecAugmentConfig,
@@ -99,7 +99,7 @@ def peak_hz(wave: np.ndarray) -> float:
 
 @pytest.mark.parametrize("name", CODECS)
 def test_codecs_change_the_wave_a_little_and_in_time(name: str) -> None:
-    wave = synth.voice(np.random.default_rng(0), 150.0, 4.0, 1.0, 1.0)
+    wave = vowels.voice(np.random.default_rng(0), 150.0, 4.0, 1.0, 1.0)
     wave = (0.5 * wave / np.abs(wave).max()).astype(np.float32)
     mild, bad = (codec(wave, RATE, name, strength) for strength in (0.0, 1.0))
     errors = [np.square(out - wave).mean() / np.square(wave).mean() for out in (mild, bad)]

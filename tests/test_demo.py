@@ -28,7 +28,7 @@ def test_sounds_are_the_same_each_time_and_named_by_the_language_files(made: lis
         assert a.wave.dtype == np.float32 and 2 * RATE <= len(a.wave) <= 6 * RATE
         assert np.isfinite(a.wave).all() and 0.5 < np.abs(a.wave).max() <= 0.61
         assert a.label in task_labels(a.task)
-    assert len({c.name for c in made}) == len(made) >= 10
+    assert len({c.name for c in made}) == len(made) >= 8
     assert {meant for _, meant in demo.QUERIES} <= {c.name for c in made}
     assert set(demo.LANGUAGES) <= set(languages()) and len(demo.LANGUAGES) >= 5
 

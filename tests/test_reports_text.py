@@ -131,7 +131,7 @@ def test_item_6_other_tokenizers_normalise_too(tmp_path: Path) -> None:
     from tokenizers import models, pre_tokenizers
     from transformers import PreTrainedTokenizerFast
 
-    vocab = {token: i for i, token in enumerate(["<pad>", "<unk>", "rain", "a", "dog's"])}
+    vocab = {token: i for i, token in enumerate(["<pad>", "<unk>", "rain", "a", "dog's", "dog", "engine"])}
     rust = Rust(models.WordLevel(vocab, "<unk>"))
     rust.pre_tokenizer = pre_tokenizers.WhitespaceSplit()
     fast = PreTrainedTokenizerFast(tokenizer_object=rust, pad_token="<pad>", unk_token="<unk>")

@@ -45,6 +45,7 @@ from clara.zoo.unpickle import weights_sha256
 CARD = "README.md"
 SAVED_WITH = "saved_with"  # in the weights' metadata: JSON, file -> sha256 of what was saved beside them
 PADDED_SHARE = 0.03  # of a table of token embeddings that no token has: their number is often rounded up
+PADDED_ROWS = 8
 WAIT_SECONDS = 60.0  # for another process that saves or settles the same folder
 CONVERTED = """
 Another project's checkpoint as a CLARA folder, its weights unchanged in float32 and its tokenizer beside them.
@@ -208,7 +209,7 @@ def check_vocabulary(model: DualEncoder, tokenizer: Tokenizer, where: str) -> No
     own = next((m.get_input_embeddings() for m in modules if hasattr(m, "get_input_embeddings")), None)
     table = own or next(m for m in modules if isinstance(m, torch.nn.Embedding))
     rows, tokens = table.num_embeddings, tokenizer.vocab_size
-    if not (1 - PADDED_SHARE) * rows <= tokens <= rows:
+    if tokens > rows or rows - tokens > max(PADDED_ROWS, PADDED_SHARE * rows):
         raise ClaraError(
             f"{where}: the tokenizer has {tokens} tokens, the text tower {rows} embeddings: it is another model's "
             "tokenizer, or lacks files. Put the one there that the model was trained with."
