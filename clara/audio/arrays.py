@@ -25,7 +25,7 @@ def samples(source: Any) -> tuple[np.ndarray, int]:
 
     Raises:
         ClaraError: another dtype, an int32 array that holds int16 samples, more than `MOST_CHANNELS` channels or two
-            axes, a rate that is no whole number of Hz above 0.
+            axes, a rate that is not a whole number of Hz above 0.
     """
     if len(source) != 2 or not hasattr(source[0], "shape"):
         raise ClaraError("Audio tuple: expected (array, sample_rate in Hz).")

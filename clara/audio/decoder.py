@@ -56,5 +56,5 @@ def check_format(rate: int, channels: int, name: str) -> None:
     if not (LEAST_RATE <= rate <= MOST_RATE and 1 <= channels <= MOST_CHANNELS):
         raise ClaraError(
             f"{name} states {channels:,} channels at {rate:,} Hz: expected at most {MOST_CHANNELS} channels, and "
-            f"{LEAST_RATE} to {MOST_RATE:,} Hz. Its header is damaged, or it is no audio."
+            f"{LEAST_RATE} to {MOST_RATE:,} Hz. Its header is damaged, or it is not audio."
         )

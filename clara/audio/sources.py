@@ -147,7 +147,7 @@ def _cell(source: Mapping[Any, Any]) -> Any:
 
 def list_audio(folder: str | Path) -> list[Path]:
     """All audio files below `folder`, through links too, sorted; hidden files and folders, and those of the system, are
-    passed over (macOS puts a `._name.wav` that is no audio beside each file of a foreign disk).
+    passed over (macOS puts a `._name.wav` that is not audio beside each file of a foreign disk).
 
     Raises:
         ClaraError: no folder, no audio in it, or a folder below it that may not be read.

@@ -75,7 +75,7 @@ def sample_from_wds(sample: Mapping[str, Any]) -> Sample:
     """A Sample from what `webdataset.WebDataset(url)` yields: `__key__`, `__url__`, audio bytes and json, undecoded.
 
     Raises:
-        ClaraError: no audio, neither JSON nor text, or a JSON that is no description of a clip.
+        ClaraError: no audio, neither JSON nor text, or JSON that does not describe a clip.
     """
     key, url = str(sample.get("__key__", "?")), str(sample.get("__url__", ""))
     where = f"{url} sample {key!r}".strip()
@@ -103,7 +103,7 @@ def audio_suffix(suffixes: Collection[str], where: str) -> str:
 
 
 def _description(parts: Mapping[str, Any], where: str) -> Any:
-    """The JSON of a sample; its text, webdataset's way, where there is no caption in that or no JSON at all."""
+    """The JSON of a sample; its text, webdataset's way, where the JSON is missing or holds no caption."""
     meta = parts.get("json", {})
     meta = _parsed(meta, where) if isinstance(meta, bytes | str) else meta
     if "txt" in parts and isinstance(meta, Mapping) and not _captions(meta):

@@ -240,7 +240,7 @@ def _person(entry: Entry) -> tuple[str, str]:
 
 def facts_of_parts(parts: Sequence[Part]) -> list[Fact]:
     """What is true of a mixture: its sounds and the languages spoken in it; who speaks, where that is known of every
-    voice, for a man known is no proof that there is no woman."""
+    voice, for knowing of a man does not rule out a woman."""
     facts = {f for p in parts for f in p.entry.facts if f[0] in (*SOUND_TASKS, "language")}
     voices = [p.entry for p in parts if any(t == "language" for t, _ in p.entry.facts)]
     speakers = [{f for f in e.facts if f in {("speaker", w) for w in WHO}} for e in voices]
