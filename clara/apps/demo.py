@@ -35,8 +35,7 @@ QUERIES = (
     ("水滴", "drops"),
     ("un moteur qui tourne", "engine"),
     ("un bébé qui pleure", "cry"),
-    ("ein bellender Hund", "bark"),
-    ("someone is at the door", "knocks"),
+    ("pukanie do drzwi", "knocks"),
 )
 
 

@@ -26,7 +26,6 @@ def clips(seed: int = 0) -> list[Clip]:
     makers: list[tuple[str, str, int, Callable[[np.random.Generator], Wave]]] = [
         ("rain", "rain", 0, rain),
         ("siren", "siren", 1, siren),
-        ("bark", "dog", 2, bark),
         ("cry", "crying baby", 3, cry),
         ("bells", "church bells", 6, bells),
         ("drops", "water drops", 7, drops),
@@ -55,20 +54,6 @@ def siren(rng: np.random.Generator, seconds: float = 4.0) -> Wave:
     hz = 550.0 * (1450.0 / 550.0) ** (0.5 - 0.5 * np.cos(2 * np.pi * (t / 2.6 + 0.1)))
     wave = _room(rng, _harmonics(hz, (1.0, 0.6, 0.7, 0.35, 0.4, 0.2, 0.15)), 1.2, 0.5)
     return wave + 0.03 * wave.std() * _shaped(rng, seconds, lambda f: 1.0 / (1.0 + f / 200.0))
-
-
-def bark(rng: np.random.Generator, seconds: float = 4.0) -> Wave:
-    """A dog: pairs of short barks, a little rough, whose pitch and mouth open and close again."""
-    out = 0.002 * rng.standard_normal(len(_time(seconds)))
-    t = _time(0.3)
-    arch = np.sin(np.pi * (t / t[-1]) ** 0.6)
-    for start in (0.2, 0.65, 1.8, 2.25, 3.3):
-        hz = rng.uniform(290, 330) * (1 + 0.6 * arch) * (1 + 0.02 * _wobble(rng, len(t), 0.004))
-        sound = _vocal(hz, np.outer((1.0, 1.6, 3.4), 500 + 450 * arch), 0.4)
-        sound += 0.15 * sound.std() * _shaped(rng, 0.3, lambda f: np.exp(-(((f - 1300.0) / 1200.0) ** 2)))
-        envelope = np.minimum(1, t / 0.008) * np.exp(-t / 0.11)
-        _add(out, start, rng.uniform(0.8, 1.0) * _fade(envelope * sound / np.abs(sound).max(), 0.002, 0.05))
-    return _room(rng, out, 0.5, 0.25)
 
 
 def cry(rng: np.random.Generator, seconds: float = 4.5) -> Wave:

@@ -36,7 +36,7 @@ WRAPPERS = ("module.", "model.", "_orig_mod.")  # of DataParallel, of Lightning 
 # what reading raises at a file that is none of these
 _UNREADABLE = (
     *(pickle.UnpicklingError, RuntimeError, EOFError, ValueError, LookupError, TypeError, AttributeError),
-    *(OverflowError, struct.error, zipfile.BadZipFile),
+    *(OverflowError, struct.error, zipfile.BadZipFile, AssertionError, NotImplementedError),
 )
 
 
