@@ -61,6 +61,14 @@ def test_a_batch_depends_on_seed_and_step_alone(shards: str) -> None:
     assert not same(first[5], first[6])
 
 
+def test_texts_of_one_fact_have_the_number_of_their_task(shards: str) -> None:
+    batch = batches(shards, captions=CaptionConfig(languages=("en",), joint=0.0, original=1.0))[0]
+    names = dict(zip(batch.texts, batch.task_U.tolist()))
+    assert len(batch.task_U) == batch.positive_BU.shape[1]
+    emotions = {n for text, n in names.items() if any(w in text for w in ("angry", "anger", "furious"))}
+    assert len(emotions - {-1}) == 1 and names.get("a door falls shut", -1) == -1
+
+
 def test_resuming_gives_the_batches_that_were_left(shards: str) -> None:
     config = DataConfig(shards=(shards,), batch_size=4, workers=1, crop_seconds=0.5)
     tokenizer = build_tokenizer(Spec("sentencepiece"))

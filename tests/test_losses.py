@@ -9,7 +9,9 @@ import torch
 from torch import Tensor
 from torch.nn.functional import normalize
 
-from clara.losses import info_nce, multi_positive, sigmoid
+from clara.config import Spec
+from clara.layers import HEADS
+from clara.losses import info_nce, multi_positive, sigmoid, within_tasks
 
 
 def pairs(b: int = 4, u: int = 4, d: int = 8) -> tuple[Tensor, Tensor]:
@@ -121,3 +123,27 @@ def test_gradients(name: str) -> None:
     assert torch.autograd.gradcheck(call, (a_BD, t_BD))
     half = call(a_BD.detach().bfloat16(), t_BD.detach().bfloat16())
     assert half.isfinite()
+
+
+def test_within_tasks_is_the_cross_entropy_among_a_tasks_texts() -> None:
+    a_BD, t_UD = torch.randn(3, 8), torch.randn(6, 8)
+    task_U = torch.tensor([0, 0, 0, 1, 1, -1])
+    positive_BU = torch.zeros(3, 6, dtype=torch.bool)
+    positive_BU[0, 1] = positive_BU[1, 4] = positive_BU[2, 5] = True
+    logits_BU = 5.0 * a_BD @ t_UD.T
+    expected = (
+        torch.nn.functional.cross_entropy(logits_BU[0, :3], torch.tensor(1))
+        + torch.nn.functional.cross_entropy(logits_BU[1, 3:5], torch.tensor(1))
+    ) / 2
+    torch.testing.assert_close(within_tasks(a_BD, t_UD, positive_BU, task_U, 5.0), expected)
+    ignore_BU = torch.zeros_like(positive_BU)
+    ignore_BU[0, 0] = ignore_BU[0, 2] = True  # nothing is left to tell the first clip's text from
+    alone = torch.nn.functional.cross_entropy(logits_BU[1, 3:5], torch.tensor(1)) / 2
+    torch.testing.assert_close(within_tasks(a_BD, t_UD, positive_BU, task_U, 5.0, ignore_BU), alone)
+    assert within_tasks(a_BD, t_UD, positive_BU, torch.full((6,), -1), 5.0) == 0.0
+
+
+def test_a_standardized_head_does_not_see_what_all_texts_share() -> None:
+    head = HEADS.create(Spec("mlp", {"standardize": True}), 8, 4).train()
+    x_UD = torch.randn(32, 8)
+    torch.testing.assert_close(head(x_UD + 100.0), head(x_UD), atol=1e-3, rtol=1e-3)

@@ -95,7 +95,7 @@ def test_1_our_own_folders_are_checked_too(tmp_path: Path) -> None:
 
 def test_1_a_file_that_is_no_sentencepiece_model_is_named(tmp_path: Path) -> None:
     (tmp_path / "bad.model").write_bytes(b"no model")
-    with pytest.raises(ClaraError, match=r"bad\.model is no sentencepiece model"):
+    with pytest.raises(ClaraError, match=r"bad\.model is not a sentencepiece model"):
         build_tokenizer(Spec("sentencepiece", {"file": "bad.model"}), tmp_path)
 
 

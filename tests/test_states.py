@@ -106,6 +106,15 @@ def test_a_take_mixed_with_a_clip_that_is_left_out_is_not_used(shard: str, model
     assert usable[0] == [0] and usable[1] == [0, 1]
 
 
+def test_another_clip_under_a_stored_name_is_refused(shard: str, model: DualEncoder, tmp_path: Path) -> None:
+    config = data(shard)
+    store = filled(tmp_path, model, config)
+    name = name_of(state_batches(config, store).entries[0])
+    store.takes[name, 0] = dataclasses.replace(store.takes[name, 0], size=1)
+    with pytest.raises(ClaraError, match="is the name of another clip too"):
+        state_batches(config, store)
+
+
 def test_missing_states_are_told(shard: str, tmp_path: Path) -> None:
     with pytest.raises(ClaraError, match="lacks the states of"):
         state_batches(data(shard), StateStore(StatesConfig(str(tmp_path))))

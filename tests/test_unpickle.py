@@ -82,7 +82,7 @@ def test_safetensors(tmp_path: Path) -> None:
     save_file(STATE, tmp_path / "a.safetensors")
     assert load_tensors(tmp_path / "a.safetensors").keys() == STATE.keys()
     (tmp_path / "b.safetensors").write_bytes(b"1234567890")
-    with pytest.raises(ClaraError, match="no readable safetensors"):
+    with pytest.raises(ClaraError, match="not a readable safetensors"):
         load_tensors(tmp_path / "b.safetensors")
 
 
@@ -129,7 +129,7 @@ def test_state_for_what_a_file_only_names_is_refused(tmp_path: Path) -> None:
 @pytest.mark.parametrize("data", [b"hello, I am no weights", b"RIFF\x24\0\0\0WAVEfmt ", b"PK\3\4 no zip", b""])
 def test_what_is_no_pickle_is_said(data: bytes, tmp_path: Path) -> None:
     (tmp_path / "a.pt").write_bytes(data)
-    with pytest.raises(ClaraError, match=r"a\.pt is no pickle of weights"):
+    with pytest.raises(ClaraError, match=r"a\.pt is not a pickle of weights"):
         read_pickled(tmp_path / "a.pt")
 
 

@@ -132,7 +132,7 @@ def test_wrong_folders_are_refused(tmp_path: Path) -> None:
         clara.load(f"dir:{tmp_path}")
     save_tiny(tmp_path)
     (tmp_path / "model.safetensors").write_bytes(b"no weights")
-    with pytest.raises(ClaraError, match="no readable safetensors"):
+    with pytest.raises(ClaraError, match="not a readable safetensors"):
         clara.load(f"dir:{tmp_path}")
     save_tiny(tmp_path)
     config = yaml.safe_load((tmp_path / "clara.yaml").read_text())

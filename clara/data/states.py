@@ -1,8 +1,8 @@
 """Stored states: the frozen part of an audio tower is run once over every clip, and training goes on from there.
 
 Each clip is stored as several takes: take 0 is the clip as it is, the others are mixed and augmented as the recipe's
-`data` says. A take is drawn from (seed, take, clip), so a store that was interrupted, or that lacks new clips, is
-filled up and holds what an uninterrupted run would hold.
+`data` says. A take is drawn from (seed, take, clip), so a store that was interrupted is filled up and holds what an
+uninterrupted run would hold; clips of shards that were added later are mixed with any that are there by then.
 """
 
 from __future__ import annotations
@@ -11,6 +11,7 @@ import dataclasses
 import hashlib
 import json
 import zlib
+from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -54,9 +55,11 @@ class StatesConfig:
 
 @dataclass(frozen=True)
 class Take:
-    """Where one take of a clip lies: `frames` frames from `start` of a file; and how it was mixed, as `ClipPlan`."""
+    """Where one take of a clip lies: `frames` frames from `start` of a file; how it was mixed, as `ClipPlan`; and
+    `size`, the bytes of the clip, by which another clip of the same name is told."""
 
     number: int
+    size: int
     file: str
     start: int
     frames: int
@@ -105,7 +108,7 @@ class StateStore:
         for clip in json.loads(path.read_text(encoding="utf-8")):
             file = str(path.with_suffix(".npy").relative_to(self.folder))
             mixed = (clip["partner"], clip["compose"], clip["named"], clip["snr"])
-            place = Take(number, file, start, clip["frames"], *mixed)
+            place = Take(number, clip["size"], file, start, clip["frames"], *mixed)
             self.takes[clip["name"], number] = place
             start += clip["frames"]
 
@@ -132,6 +135,7 @@ class StateStore:
     def _missing(self, model: DualEncoder, data: DataConfig, bf16: bool, stop: Callable[[], bool]) -> Iterator[str]:
         data = dataclasses.replace(data, exclude_corpora=(), sampling=type(data.sampling)())
         entries = scan(data)
+        self.check(entries)
         plan, rate = Plan(entries, data, self.config.seed), model.front_end.sample_rate
         model.eval()
         for number in range(self.config.takes):
@@ -146,6 +150,19 @@ class StateStore:
                 self._write(number, plans, [s for w in _batches(waves, rate) for s in encode(model, w, bf16)])
                 left -= len(part)
                 yield f"states: take {number + 1} of {self.config.takes}, {left} clips left"
+
+    def check(self, entries: Sequence[Entry]) -> None:
+        """ClaraError where a name stands for two clips, of `entries` or of these and the store."""
+        names = Counter(map(name_of, entries))
+        sizes = {(name, take.size) for (name, _), take in self.takes.items()}
+        stored = {name for name, _ in sizes}
+        for entry in entries:
+            name = name_of(entry)
+            if names[name] > 1 or (name in stored and (name, entry.size) not in sizes):
+                raise ClaraError(
+                    f"{self.folder}: {name!r} of {entry.tar} is the name of another clip too: shards that share a "
+                    "states.folder need different names, and shards that were written anew another states.folder."
+                )
 
     def wave(self, plan: ClipPlan, number: int, rate: int, data: DataConfig) -> np.ndarray:
         """The samples that a take's states were computed from: float32 (T,). `data` must be the store's."""
@@ -179,6 +196,7 @@ class StateStore:
         rows = [
             {
                 "name": name_of(p.entry),
+                "size": p.entry.size,
                 "frames": len(s),
                 "partner": None if p.partner is None else name_of(p.partner),
                 "compose": p.compose,
@@ -230,6 +248,7 @@ class StateBatches(TrainBatches):
     ) -> None:
         super().__init__(config, tokenizer, sample_rate, seed, ranks)
         self.store, self.by_name = store, {name_of(e): e for e in self.entries}
+        store.check(self.entries)
         numbers = range(store.config.takes)
         # a take whose partner this run leaves out would let it hear a clip that it must not
         self.usable = [[n for n in numbers if self._may_use(name_of(e), n)] for e in self.entries]

@@ -18,7 +18,7 @@ def write_sample(path: Path, context: Context, task: str | None) -> dict[str, st
     """Keep the embeddings (float16) and labels of at most SAMPLE labelled clips of an evaluation, drawn by its seed;
     {"file", "sha256"}, by which its result knows them.
 
-    Nothing is written, and None returned, where there is no task, or no clip with a label and an embedding.
+    Returns None, and writes nothing, without a task or without a clip that has a label and an embedding.
     """
     rows = {row.audio: row for row in context.used} if task else {}
     kept = [(row, label) for row in rows.values() if row.audio in context.made and (label := truth_of(row, task))]

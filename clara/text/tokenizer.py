@@ -59,7 +59,7 @@ class Tokenizer:
         keeps its first tokens and its last (the end token), and a warning says so once.
 
         Raises:
-            ClaraError: no texts, one without a visible character, or something that is no text.
+            ClaraError: no texts, one without a visible character, or something other than text.
         """
         if isinstance(texts, str):
             raise ClaraError(f"Got one string {texts[:40]!r}: expected a list of texts.")
@@ -115,7 +115,7 @@ def _sentencepiece(path: Path) -> sentencepiece.SentencePieceProcessor:
     try:
         return sentencepiece.SentencePieceProcessor(model_file=str(path))
     except (OSError, RuntimeError) as e:
-        raise ClaraError(f"{path} is no sentencepiece model ({hub.said(e)}): copy it again.") from e
+        raise ClaraError(f"{path} is not a sentencepiece model ({hub.said(e)}): copy it again.") from e
 
 
 @dataclass(frozen=True)

@@ -229,10 +229,6 @@ class Trainer:
         def loss_of(audio_BD: Tensor, text_UD: Tensor) -> Tensor:
             audio_BD, text_UD = self.world.gather(audio_BD, text_UD)
             loss = self.loss(audio_BD, text_UD, batch)
-            if self.config.loss.tasks:
-                pairs = (t.to(audio_BD.device) for t in (batch.positive_BU, batch.task_U))
-                scale, ignore_BU = self.model.scale, batch.ignore_BU.to(audio_BD.device)
-                loss = loss + self.config.loss.tasks * losses.within_tasks(audio_BD, text_UD, *pairs, scale, ignore_BU)
             if batch.target_BD is None:
                 return loss
             return loss + self.config.distil.weight * distil.distance(audio_BD, batch.target_BD)
@@ -263,15 +259,20 @@ class Trainer:
 
     def loss(self, audio_BD: Tensor, text_UD: Tensor, batch: Batch) -> Tensor:
         """The recipe's loss of the whole batch, in float32."""
-        kind, scale = self.config.loss.kind, self.model.scale
-        if kind == "info_nce":
-            return losses.info_nce(audio_BD, text_UD[batch.text_index_B.to(text_UD.device)], scale)
+        kind, tasks, scale = self.config.loss.kind, self.config.loss.tasks, self.model.scale
         positive_BU, ignore_BU = (t.to(audio_BD.device) for t in (batch.positive_BU, batch.ignore_BU))
-        if kind == "audio_to_text":
-            return losses.audio_to_text(audio_BD, text_UD, positive_BU, scale, ignore_BU)
-        if kind == "sigmoid":
-            return losses.sigmoid(audio_BD, text_UD, positive_BU, scale, self.model.bias, ignore_BU)
-        return losses.multi_positive(audio_BD, text_UD, positive_BU, scale, ignore_BU)
+        if kind == "info_nce":
+            loss = losses.info_nce(audio_BD, text_UD[batch.text_index_B.to(text_UD.device)], scale)
+        elif kind == "audio_to_text":
+            loss = losses.audio_to_text(audio_BD, text_UD, positive_BU, scale, ignore_BU)
+        elif kind == "sigmoid":
+            loss = losses.sigmoid(audio_BD, text_UD, positive_BU, scale, self.model.bias, ignore_BU)
+        else:
+            loss = losses.multi_positive(audio_BD, text_UD, positive_BU, scale, ignore_BU)
+        if tasks:
+            task_U = batch.task_U.to(audio_BD.device)
+            loss = loss + tasks * losses.within_tasks(audio_BD, text_UD, positive_BU, task_U, scale, ignore_BU)
+        return loss
 
     def save(self) -> None:
         """Write the training state and export what it would give as a model now."""

@@ -178,7 +178,7 @@ def load_checkpoint(folder: str | Path, name: str | None = None) -> Loaded:
         with safe_open(path, "pt") as file:
             saved_with = (file.metadata() or {}).get(SAVED_WITH)
     except SafetensorError as e:
-        raise ClaraError(f"{path} is no readable safetensors file ({e}): copy or download it again.") from e
+        raise ClaraError(f"{path} is not a readable safetensors file ({e}): copy or download it again.") from e
     tensors, home = read_tensors(path), text_home(folder, catalog.CHECKPOINT_FOLDER)
     if home != folder:
         tensors = with_text_of(home, tensors, path)
@@ -338,7 +338,8 @@ def share_text(folder: str | Path, other: str | Path) -> Path:
     or in the package: its own copies of them go.
 
     Raises:
-        ClaraError: the text sides are not equal in every weight, or `other` is no checkpoint that could be found again.
+        ClaraError: the text sides are not equal in every weight, or `other` is not a checkpoint that can be found
+            again.
     """
     folder, other = Path(folder), Path(other)
     config, theirs = read_config(folder), read_config(other)

@@ -61,7 +61,7 @@ def read_tensors(path: Path) -> dict[str, Tensor]:
     try:
         tensors = load_file(path)
     except SafetensorError as e:
-        raise ClaraError(f"{path} is no readable safetensors file ({e}): copy or download it again.") from e
+        raise ClaraError(f"{path} is not a readable safetensors file ({e}): copy or download it again.") from e
     for name in [n for n, t in tensors.items() if t.dtype == torch.int8]:
         scale, whole = tensors.pop(name + SCALE, None), tensors[name]
         if scale is None or scale.dtype != torch.float16 or scale.shape != whole.shape[:1]:

@@ -66,7 +66,7 @@ def read_pickled(path: str | Path) -> Any:
             ) from e
         except _UNREADABLE as e:
             raise ClaraError(
-                f"{path} is no pickle of weights, or a broken one ({str(e).splitlines()[0] if str(e) else type(e)}): "
+                f"{path} is not a pickle of weights, or damaged ({str(e).splitlines()[0] if str(e) else type(e)}): "
                 "expected a file that torch.save wrote; if it is, copy or download it again."
             ) from e
 
@@ -256,4 +256,4 @@ def _safetensors(path: Path) -> dict[str, Tensor]:
     try:
         return load_file(path)
     except SafetensorError as e:
-        raise ClaraError(f"{path} is no readable safetensors file ({e}): copy or download it again.") from e
+        raise ClaraError(f"{path} is not a readable safetensors file ({e}): copy or download it again.") from e
