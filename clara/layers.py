@@ -154,11 +154,13 @@ ACTIVATIONS = {"relu": nn.ReLU, "gelu": nn.GELU}
 @dataclass(frozen=True)
 class MLPHeadConfig:
     """Linear, activation, linear: `hidden` defaults to D; `activation` is 'relu' or 'gelu'. `standardize` puts a batch
-    norm without gain first: sentence encoders' vectors share a large mean, which hides what tells them apart."""
+    norm without gain first: sentence encoders' vectors share a large mean, which hides what tells them apart. `dropout`
+    on the hidden layer, while training."""
 
     hidden: int | None = None
     activation: str = "relu"
     standardize: bool = False
+    dropout: float = 0.0
 
 
 @HEADS.register("mlp", MLPHeadConfig)
@@ -171,7 +173,8 @@ class MLPHead(nn.Sequential):
             raise unknown("activation of the mlp head", config.activation, ACTIVATIONS)
         act = ACTIVATIONS[config.activation]()
         first = [nn.BatchNorm1d(width, affine=False)] if config.standardize else []
-        super().__init__(*first, nn.Linear(width, hidden), act, nn.Linear(hidden, embed_dim))
+        drop = [nn.Dropout(config.dropout)] if config.dropout else []
+        super().__init__(*first, nn.Linear(width, hidden), act, *drop, nn.Linear(hidden, embed_dim))
 
 
 @dataclass(frozen=True)

@@ -6,9 +6,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 import torch
 from torch import Tensor
-from torch.nn.functional import cross_entropy, logsigmoid
+from torch.nn.functional import cross_entropy, logsigmoid, normalize
 
 
 def info_nce(a_BD: Tensor, t_BD: Tensor, scale: Tensor | float) -> Tensor:
@@ -39,32 +41,77 @@ def audio_to_text(
 
 def within_tasks(
     a_BD: Tensor,
-    t_UD: Tensor,
-    positive_BU: Tensor,
-    task_U: Tensor,
+    fact_FD: Tensor,
+    positive_BF: Tensor,
+    task_F: Tensor,
+    weights: Mapping[int, float],
     scale: Tensor | float,
-    ignore_BU: Tensor | None = None,
+    ignore_BF: Tensor | None = None,
+    smoothing: float = 0.0,
 ) -> Tensor:
-    """Cross-entropy of each clip's texts among the texts of the same task alone: an angry voice against other emotions,
-    not against the sounds and sentences of the batch, which any embedding tells apart.
+    """Cross-entropy of each clip's facts among those of the same task alone: an angry voice against other emotions, not
+    against the sounds and sentences of the batch, which any embedding tells apart.
 
-    `task_U` (U,), long: the task that a text belongs to, -1 for none. The mean over all pairs of a clip and a task in
-    which it has a text.
+    Args:
+        a_BD: unit embeddings of clips.
+        fact_FD: one unit vector for each fact, such as the mean of what is said of it.
+        positive_BF: which facts hold for which clip; several of one task share its target.
+        task_F: the number of each fact's task.
+        weights: of each task, by its number; a task that is not named does not count.
+        scale: inverse temperature. A low one asks for more: at 10 a clip has to come closer to its fact than at 20.
+        ignore_BF: pairs that are neither true nor false.
+        smoothing: share of the target that is spread over all facts of the task.
+
+    Returns:
+        Mean over the clips of the weighted sum over the tasks in which a clip has a fact.
     """
-    logits_BU = _logits(a_BD, t_UD, positive_BU, scale, ignore_BU)
-    total, pairs = logits_BU.new_zeros(()), 0
-    for task in task_U.unique():
-        columns = task_U == task
-        if task < 0 or columns.sum() < 2:
+    logits_BF = _logits(a_BD, fact_FD, positive_BF, scale, ignore_BF)
+    total = logits_BF.new_zeros(())
+    for task, weight in weights.items():
+        columns = task_F == task
+        rows = positive_BF[:, columns].any(1)
+        if columns.sum() < 2 or not rows.any():
             continue
-        rows = positive_BU[:, columns].any(1)
-        count = int(rows.sum())
-        if count:
-            total, pairs = (
-                total + count * _soft_rows(logits_BU[rows][:, columns], positive_BU[rows][:, columns]),
-                pairs + count,
-            )
-    return total / max(1, pairs)
+        positive, logits = positive_BF[rows][:, columns].float(), logits_BF[rows][:, columns]
+        open_ = torch.isfinite(logits)
+        target = positive / positive.sum(1, keepdim=True) * (1 - smoothing)
+        target = target + smoothing * open_ / open_.sum(1, keepdim=True)
+        log_p = logits.log_softmax(1)
+        total = total - weight * (target * torch.where(open_, log_p, 0.0)).sum()
+    return total / len(a_BD)
+
+
+def same_fact(t_UD: Tensor, fact_U: Tensor, task_U: Tensor, scale: float, apart: float = 0.0) -> Tensor:
+    """Texts of one fact attract each other: `multi_positive` among all texts, the cross-entropy of each text within its
+    task against the mean of the other texts of its fact, and `apart` times the mean squared cosine of two facts' means.
+
+    Args:
+        t_UD: unit embeddings of texts.
+        fact_U: what each text means: a number, at least twice.
+        task_U: the task of each text that says one fact, -1 for captions. A caption and a fact's text are neither
+            positives nor negatives: the caption may name the fact.
+    """
+    same_UU = fact_U[:, None] == fact_U
+    itself_UU = torch.eye(len(t_UD), dtype=torch.bool, device=t_UD.device)
+    undecided_UU = (task_U[:, None] < 0) != (task_U < 0)
+    logits_UU = (scale * t_UD @ t_UD.T).masked_fill(itself_UU | undecided_UU, -torch.inf)
+    loss = _soft_rows(logits_UU, same_UU & ~itself_UU)
+    single_U = task_U >= 0
+    if not single_U.any():
+        return loss
+    t_UD, task_U = t_UD[single_U], task_U[single_U]
+    number_F, fact_U = fact_U[single_U].unique(return_inverse=True)
+    sum_FD = t_UD.new_zeros(len(number_F), t_UD.shape[1]).index_add(0, fact_U, t_UD)
+    task_F = task_U.new_zeros(len(number_F)).scatter(0, fact_U, task_U)
+    mean_FD, rest_UD = normalize(sum_FD, dim=1), normalize(sum_FD[fact_U] - t_UD, dim=1)
+    logits_UF = scale * t_UD @ mean_FD.T
+    own_U = scale * (t_UD * rest_UD).sum(1)  # without the text itself, which would be its own best hint
+    logits_UF = logits_UF.scatter(1, fact_U[:, None], own_U[:, None])
+    loss = loss + cross_entropy(logits_UF.masked_fill(task_U[:, None] != task_F, -torch.inf), fact_U)
+    if apart:
+        pairs_FF = (task_F[:, None] == task_F) & ~torch.eye(len(task_F), dtype=torch.bool, device=task_F.device)
+        loss = loss + apart * (mean_FD @ mean_FD.T)[pairs_FF].square().sum() / max(1, int(pairs_FF.sum()))
+    return loss
 
 
 def _logits(a_BD: Tensor, t_UD: Tensor, positive_BU: Tensor, scale: Tensor | float, ignore_BU: Tensor | None) -> Tensor:

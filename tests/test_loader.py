@@ -16,10 +16,20 @@ import torch
 import webdataset
 
 from clara.config import Spec
-from clara.data.entries import scan, scan_tar
-from clara.data.loader import Batch, ClipText, DataConfig, MixConfig, SamplingConfig, TrainBatches, make_loader
+from clara.data.entries import Entry, scan, scan_tar
+from clara.data.loader import (
+    Batch,
+    ClipPlan,
+    ClipText,
+    DataConfig,
+    FactTargets,
+    MixConfig,
+    SamplingConfig,
+    TrainBatches,
+    make_loader,
+)
 from clara.errors import ClaraError
-from clara.text.captions import Caption, CaptionConfig
+from clara.text.captions import Caption, CaptionConfig, Fact
 from clara.text.tokenizer import build_tokenizer
 
 SOUNDS = ("dog", "rain", "siren")
@@ -61,12 +71,36 @@ def test_a_batch_depends_on_seed_and_step_alone(shards: str) -> None:
     assert not same(first[5], first[6])
 
 
-def test_texts_of_one_fact_have_the_number_of_their_task(shards: str) -> None:
-    batch = batches(shards, captions=CaptionConfig(languages=("en",), joint=0.0, original=1.0))[0]
-    names = dict(zip(batch.texts, batch.task_U.tolist()))
-    assert len(batch.task_U) == batch.positive_BU.shape[1]
-    emotions = {n for text, n in names.items() if any(w in text for w in ("angry", "anger", "furious"))}
-    assert len(emotions - {-1}) == 1 and names.get("a door falls shut", -1) == -1
+def planned(corpus: str, *facts: Fact, partner: ClipPlan | None = None, named: bool = False) -> ClipPlan:
+    entry = Entry("", "", 0, 0, {"corpus": corpus}, frozenset(facts))
+    return ClipPlan(entry, partner.entry if partner else None, named=named)
+
+
+def test_what_holds_fails_and_is_open_for_a_clip() -> None:
+    anger, joy, surprise = (("emotion", key) for key in ("anger", "happiness", "surprise"))
+    rain, low, high, fast = ("sound", "rain"), ("voice", "low"), ("voice", "high"), ("voice", "fast")
+    inventory = {"a": frozenset({anger, joy, low, high, fast}), "b": frozenset({surprise}), "c": frozenset({rain})}
+    targets = FactTargets(inventory)
+
+    def verdict(plan: ClipPlan) -> dict[Fact, int]:
+        positive_1F, ignore_1F = targets([plan])
+        return {f: 1 if positive_1F[0, i] else 0 if ignore_1F[0, i] else -1 for i, f in enumerate(targets.facts)}
+
+    voice, sound = planned("a", anger, low), planned("c", rain)
+    assert verdict(voice) == {anger: 1, joy: -1, surprise: 0, rain: -1, low: 1, high: -1, fast: 0}
+    assert verdict(sound) == {rain: 1, anger: -1, joy: -1, surprise: -1, low: -1, high: -1, fast: -1} | {
+        f: 0 for f in (anger, joy, surprise) if f not in inventory["c"]
+    }
+    assert verdict(planned("a", anger, partner=sound))[rain] == 0  # it is heard, and nobody said so
+    assert verdict(planned("a", anger, partner=sound, named=True))[rain] == 1
+
+
+def test_words_that_sound_alike_are_no_negatives() -> None:
+    taxi, taxis, two = ("word", "de:taxi"), ("word", "en:taxi"), ("word", "en:two")
+    targets = FactTargets({"words": frozenset({taxi, taxis, two})})
+    positive_1F, ignore_1F = targets([planned("words", taxi)])
+    assert [targets.facts[i] for i in ignore_1F[0].nonzero()[:, 0]] == [taxis]
+    assert positive_1F.sum() == 1
 
 
 def test_resuming_gives_the_batches_that_were_left(shards: str) -> None:

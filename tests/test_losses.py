@@ -7,11 +7,11 @@ import math
 import pytest
 import torch
 from torch import Tensor
-from torch.nn.functional import normalize
+from torch.nn.functional import cross_entropy, normalize
 
 from clara.config import Spec
 from clara.layers import HEADS
-from clara.losses import info_nce, multi_positive, sigmoid, within_tasks
+from clara.losses import info_nce, multi_positive, same_fact, sigmoid, within_tasks
 
 
 def pairs(b: int = 4, u: int = 4, d: int = 8) -> tuple[Tensor, Tensor]:
@@ -125,22 +125,63 @@ def test_gradients(name: str) -> None:
     assert half.isfinite()
 
 
-def test_within_tasks_is_the_cross_entropy_among_a_tasks_texts() -> None:
-    a_BD, t_UD = torch.randn(3, 8), torch.randn(6, 8)
-    task_U = torch.tensor([0, 0, 0, 1, 1, -1])
-    positive_BU = torch.zeros(3, 6, dtype=torch.bool)
-    positive_BU[0, 1] = positive_BU[1, 4] = positive_BU[2, 5] = True
-    logits_BU = 5.0 * a_BD @ t_UD.T
-    expected = (
-        torch.nn.functional.cross_entropy(logits_BU[0, :3], torch.tensor(1))
-        + torch.nn.functional.cross_entropy(logits_BU[1, 3:5], torch.tensor(1))
-    ) / 2
-    torch.testing.assert_close(within_tasks(a_BD, t_UD, positive_BU, task_U, 5.0), expected)
-    ignore_BU = torch.zeros_like(positive_BU)
-    ignore_BU[0, 0] = ignore_BU[0, 2] = True  # nothing is left to tell the first clip's text from
-    alone = torch.nn.functional.cross_entropy(logits_BU[1, 3:5], torch.tensor(1)) / 2
-    torch.testing.assert_close(within_tasks(a_BD, t_UD, positive_BU, task_U, 5.0, ignore_BU), alone)
-    assert within_tasks(a_BD, t_UD, positive_BU, torch.full((6,), -1), 5.0) == 0.0
+def test_within_tasks_is_the_cross_entropy_among_a_tasks_facts() -> None:
+    a_BD, fact_FD = torch.randn(3, 8), torch.randn(6, 8)
+    task_F = torch.tensor([0, 0, 0, 1, 1, -1])
+    positive_BF = torch.zeros(3, 6, dtype=torch.bool)
+    positive_BF[0, 1] = positive_BF[1, 4] = positive_BF[2, 5] = True
+    logits_BF, weights = 5.0 * a_BD @ fact_FD.T, {0: 1.0, 1: 0.5}
+    first = cross_entropy(logits_BF[0, :3], torch.tensor(1))
+    second = cross_entropy(logits_BF[1, 3:5], torch.tensor(1))
+    both = within_tasks(a_BD, fact_FD, positive_BF, task_F, weights, 5.0)
+    torch.testing.assert_close(both, (first + 0.5 * second) / 3)
+    ignore_BF = torch.zeros_like(positive_BF)
+    ignore_BF[0, 0] = ignore_BF[0, 2] = True  # nothing is left to tell the first clip's fact from
+    alone = within_tasks(a_BD, fact_FD, positive_BF, task_F, weights, 5.0, ignore_BF)
+    torch.testing.assert_close(alone, 0.5 * second / 3)
+    smooth = within_tasks(a_BD, fact_FD, positive_BF, task_F, {0: 1.0}, 5.0, smoothing=0.3)
+    expected = cross_entropy(logits_BF[0, :3], torch.tensor(1), label_smoothing=0.3)
+    torch.testing.assert_close(smooth, expected / 3)
+    assert within_tasks(a_BD, fact_FD, positive_BF, task_F, {}, 5.0) == 0.0
+
+
+def test_two_facts_of_one_task_share_the_target() -> None:
+    a_BD, fact_FD, task_F = torch.randn(1, 8), torch.randn(3, 8), torch.zeros(3, dtype=torch.long)
+    log_p = (2.0 * a_BD @ fact_FD.T).log_softmax(1)[0]
+    positive_BF = torch.tensor([[True, False, True]])
+    found = within_tasks(a_BD, fact_FD, positive_BF, task_F, {0: 1.0}, 2.0)
+    torch.testing.assert_close(found, -(log_p[0] + log_p[2]) / 2)
+
+
+def texts_of_facts(spread: float) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+    """Unit vectors: 2 texts for each of 4 facts in 2 tasks, and 2 captions; `spread` from their facts' directions."""
+    torch.manual_seed(0)
+    fact_U = torch.arange(5).repeat_interleave(2)
+    task_U = torch.tensor([0, 0, 0, 0, 1, 1, 1, 1, -1, -1])
+    t_UD = normalize(torch.eye(5, 8)[fact_U] + spread * torch.randn(10, 8), dim=1)
+    return t_UD, fact_U, task_U
+
+
+def test_same_fact_falls_as_the_texts_of_a_fact_come_together() -> None:
+    values = [float(same_fact(*texts_of_facts(spread), 16.0)) for spread in (1.0, 0.3, 0.0)]
+    assert values[0] > values[1] > values[2] and values[2] < 0.01
+
+
+def test_captions_and_facts_do_not_repel_each_other() -> None:
+    t_UD, fact_U, task_U = texts_of_facts(0.1)
+    t_UD[8:] = t_UD[0]  # the captions say the first fact too
+    assert same_fact(t_UD, fact_U, task_U, 16.0) < 0.05
+    assert same_fact(t_UD, fact_U, task_U.clamp_min(0), 16.0) > 0.5
+
+
+def test_apart_counts_the_cosines_of_facts_of_one_task() -> None:
+    t_UD, fact_U, task_U = texts_of_facts(0.0)
+    t_UD[2:4] = normalize(t_UD[0] + 1.0 * t_UD[2], dim=0)  # the first task's facts at 45 degrees
+    more = same_fact(t_UD, fact_U, task_U, 16.0, apart=4.0) - same_fact(t_UD, fact_U, task_U, 16.0)
+    torch.testing.assert_close(more, torch.tensor(4.0 * 0.5 * 2 / 4))  # 2 of 4 ordered pairs have cos^2 = 1/2
+    assert torch.autograd.gradcheck(
+        lambda t: same_fact(t, fact_U, task_U, 3.0, 1.0), t_UD.double().requires_grad_(), raise_exception=True
+    )
 
 
 def test_a_standardized_head_does_not_see_what_all_texts_share() -> None:

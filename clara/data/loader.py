@@ -26,6 +26,7 @@ from clara.data.parallel import end_with_parent
 from clara.data.plan import Plan
 from clara.errors import ClaraError
 from clara.text.captions import (
+    EXCLUDES,
     SOUND_TASKS,
     SPEECH_TASKS,
     Caption,
@@ -33,7 +34,9 @@ from clara.text.captions import (
     Captioner,
     Fact,
     judge,
+    known,
     open_tasks,
+    spoken_word,
 )
 from clara.text.tokenizer import Tokenizer
 
@@ -104,11 +107,17 @@ class Batch:
     positive_BU: Tensor
     ignore_BU: Tensor
     text_index_B: Tensor
-    task_U: Tensor  # a number for the task of each text that claims one labelled fact, else -1
+    fact_BF: Tensor  # which of `TrainBatches.facts` hold for which clip
+    fact_ignore_BF: Tensor  # which of them neither hold nor fail
     keys: list[str]
     texts: list[str]
     target_BD: Tensor | None = None  # of a teacher
     broken: list[str] = field(default_factory=list)  # what is wrong with clips that others stand in for
+
+    @property
+    def names(self) -> list[str]:
+        """What an error shows."""
+        return self.keys
 
 
 @dataclass(frozen=True)
@@ -132,6 +141,51 @@ class ClipText:
     own: Caption | None
 
 
+class FactTargets:
+    """Which of the facts that the shards are labelled with hold for a clip, fail, or are undecided."""
+
+    def __init__(self, inventory: Mapping[str, frozenset[Fact]]) -> None:
+        self.facts = sorted({f for facts in inventory.values() for f in facts if known(f)})
+        self.column = {fact: i for i, fact in enumerate(self.facts)}
+        emotions = [f for f in self.facts if f[0] == "emotion"]
+        self.lacking = {c: [self.column[f] for f in emotions if f not in facts] for c, facts in inventory.items()}
+        alike: dict[str, list[int]] = {}
+        for fact in self.facts:
+            if fact[0] == "word":
+                alike.setdefault(spoken_word(fact[1]).casefold(), []).append(self.column[fact])
+        self.undecided = {f: self._undecided(f, alike) for f in self.facts}
+        self.columns: dict[str, list[int]] = {}
+        for fact, column in self.column.items():
+            self.columns.setdefault(fact[0], []).append(column)
+
+    def _undecided(self, fact: Fact, alike: Mapping[str, list[int]]) -> list[int]:
+        """Facts of the same task that this one leaves open: a low voice may be fast, many languages say "taxi"."""
+        task, key = fact
+        if task == "word":
+            return alike[spoken_word(key).casefold()]
+        if task not in EXCLUDES:
+            return []
+        rivals = {k for group in EXCLUDES[task] if key in group for k in group}
+        return [c for (t, k), c in self.column.items() if t == task and k not in rivals]
+
+    def __call__(self, plans: Sequence[ClipPlan]) -> tuple[Tensor, Tensor]:
+        """positive and ignore, both (B, F)."""
+        positive = torch.zeros(len(plans), len(self.facts), dtype=torch.bool)
+        ignore = torch.zeros_like(positive)
+        for b, plan in enumerate(plans):
+            facts = plan.entry.facts
+            if plan.partner and plan.named:
+                facts |= {f for f in plan.partner.facts if f[0] in SOUND_TASKS}
+            ignore[b, self.lacking[str(plan.entry.meta.get("corpus"))]] = True
+            unnamed = SOUND_TASKS if plan.partner and not plan.named else frozenset()
+            for task in (open_tasks(facts) | unnamed) - {t for t, _ in facts}:
+                ignore[b, self.columns.get(task, [])] = True
+            for fact in facts & self.column.keys():
+                positive[b, self.column[fact]] = True
+                ignore[b, self.undecided[fact]] = True
+        return positive, ignore & ~positive
+
+
 class TrainBatches(Dataset):
     """Item k is batch k of this process."""
 
@@ -149,6 +203,7 @@ class TrainBatches(Dataset):
             corpus = str(e.meta.get("corpus"))
             inventory[corpus] = inventory.get(corpus, frozenset()) | e.facts
         self.plan, self.captioner = Plan(self.entries, config, seed), Captioner(config.captions, inventory)
+        self.targets = FactTargets(inventory)
 
     def __getitem__(self, step: int) -> Batch:
         replaced: Counter[int] = Counter()
@@ -182,7 +237,7 @@ class TrainBatches(Dataset):
         ids_UL, mask_UL = self._tokens(local)
         keys = [plans[n].entry.key for n in mine]
         target_BD = self._target(plans)
-        verdicts = (positive_BU, ignore_BU, text_index_B, _tasks(captions, share * self.world))
+        verdicts = (positive_BU, ignore_BU, text_index_B, *self.targets(plans))
         return Batch(x, len_B, ids_UL, mask_UL, *verdicts, keys, local, target_BD)
 
     def _target(self, plans: Sequence[ClipPlan]) -> Tensor | None:
@@ -256,13 +311,6 @@ class TrainBatches(Dataset):
         return pad_waves([torch.from_numpy(w) for w in waves])
 
 
-def _tasks(captions: Sequence[Caption], width: int) -> Tensor:
-    """`Batch.task_U` of the whole batch's captions, filled up to `width`."""
-    single = [next(iter(c.facts))[0] if len(c.facts) == 1 else "text" for c in captions]
-    number = {task: i for i, task in enumerate(sorted({*single} - {"text"}))}
-    return torch.tensor([number.get(task, -1) for task in single] + [-1] * (width - len(captions)))
-
-
 def plan_clip(entry: Entry, plan: Plan, mix: MixConfig, rng: np.random.Generator) -> ClipPlan:
     """Draw whether `entry` is mixed with a sound of `plan`, at which level, and whether captions name it."""
     is_sound = any(t in SOUND_TASKS for t, _ in entry.facts)
@@ -305,8 +353,8 @@ def _overlay(
     return mix(wave, other, snr, int(rng.integers(0, len(wave) - len(other) + 1)))
 
 
-def make_loader(batches: TrainBatches, *, steps: range) -> DataLoader:
-    """The batches of `steps` (resuming is range(done, last)), decoded by `config.workers` background processes."""
+def make_loader(batches: Any, *, steps: range) -> DataLoader:
+    """The batches of `steps` (resuming is range(done, last)), made by `batches.config.workers` background processes."""
     # forkserver: forking a process that has run torch threads can deadlock the child
     context: Mapping[str, Any] = {
         "multiprocessing_context": "forkserver",

@@ -39,17 +39,21 @@ class HFTextConfig:
     transformers config with its `model_type`, for random weights. `pooling`: 'mean' (e5), 'cls' (first token),
     'pooler' (first token through the model's own dense layer: LaBSE) or 'last' (GPT-2 as Microsoft's CLAP reads it:
     of n ids other than 0, which is its padding and its '!', the n-th token). `layers` keeps only the first n;
-    where the family ends in a layer norm, that stays. The tokenizer must be the model's own ('hf')."""
+    where the family ends in a layer norm, that stays. `mix` takes several layers side by side, 0 for the embeddings:
+    each one's mean, W times as many numbers as there are layers. In languages that an encoder hardly knows, its last
+    layer says little of which words were used, and its first ones still do. The tokenizer must be the model's own
+    ('hf')."""
 
     name: str | None = None
     config: dict[str, Any] | None = None
     pooling: str = "mean"
     layers: int | None = None
+    mix: tuple[int, ...] = ()
 
 
 @TEXT_TOWERS.register("hf_text", HFTextConfig)
 class HFTextTower(TextTower):
-    """ids_BL, mask_BL -> t_BW, W the encoder's own width."""
+    """ids_BL, mask_BL -> t_BW, W the encoder's own width, times the layers that are mixed."""
 
     def __init__(self, config: HFTextConfig) -> None:
         super().__init__()
@@ -61,23 +65,38 @@ class HFTextTower(TextTower):
             raise unknown("text encoder family", family, FAMILIES)
         if config.pooling == "pooler" and family in WITHOUT_POOLER:
             raise ClaraError(f"{family} has no pooler: pooling 'mean', 'cls' or 'last'.")
-        self.width = self.hf_config.hidden_size
         options = {} if family in WITHOUT_POOLER else {"add_pooling_layer": config.pooling == "pooler"}
         self.hf_config.num_hidden_layers = kept_layers(config.layers, self.hf_config, "hf_text")
         model = load_weights(config.name, self.hf_config, **options)
         model = model.get_encoder() if self.hf_config.is_encoder_decoder else model
         self.encoder = nn.ModuleDict({"transformer": model})
+        self.mix = self._checked(config.mix)
+        self.width = self.hf_config.hidden_size * max(1, len(self.mix))
+
+    def _checked(self, mix: tuple[int, ...]) -> tuple[int, ...]:
+        last = self.hf_config.num_hidden_layers
+        if mix and self.pooling != "mean":
+            raise ClaraError(
+                f"hf_text: mix takes the mean of each layer, so pooling must be 'mean', not {self.pooling!r}."
+            )
+        if any(not 0 <= layer <= last for layer in mix) or sorted(set(mix)) != list(mix):
+            raise ClaraError(f"hf_text: mix={list(mix)}: expected rising numbers of layers, 0 to {last}.")
+        return mix
 
     def forward(self, ids_BL: Tensor, mask_BL: Tensor, pool: bool = True) -> Tensor:
         """t_BW, or t_BLW with `pool=False`. ClaraError when L exceeds the positions."""
         longest = getattr(self.hf_config, "max_position_embeddings", 0)
         if longest and ids_BL.shape[1] > longest:
             raise ClaraError(f"{ids_BL.shape[1]} tokens, the text tower holds {longest}: truncate them.")
-        out = self.encoder["transformer"](input_ids=ids_BL, attention_mask=mask_BL.long())
+        mixed = pool and bool(self.mix)
+        out = self.encoder["transformer"](input_ids=ids_BL, attention_mask=mask_BL.long(), output_hidden_states=mixed)
+        if mixed:
+            return torch.cat([masked_mean(out.hidden_states[layer], mask_BL) for layer in self.mix], 1)
         return POOLERS[self.pooling](out, ids_BL, mask_BL) if pool else out.last_hidden_state
 
     def resolved(self, spec: Spec) -> Spec:
-        return Spec(spec.kind, {"config": inline(self.hf_config), "pooling": self.pooling})
+        options = {"config": inline(self.hf_config), "pooling": self.pooling}
+        return Spec(spec.kind, options | ({"mix": list(self.mix)} if self.mix else {}))
 
 
 # RoBERTa and BERT as their own projects name them -> `HFTextTower`

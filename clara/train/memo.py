@@ -24,7 +24,7 @@ class TextMemo:
         self.known: dict[bytes, Tensor] = {}
         self.path: Path | None = None
         if folder is not None:
-            digest = hashlib.sha256()
+            digest = hashlib.sha256(str(tower.width).encode())
             for name, tensor in sorted(tower.state_dict().items()):
                 digest.update(name.encode() + tensor.detach().cpu().contiguous().numpy().tobytes())
             self.path = folder / f"texts-{digest.hexdigest()[:16]}.npz"
@@ -41,9 +41,10 @@ class TextMemo:
             for group in rows[mask_UL[rows].sum(1).argsort()].chunk(GROUPS):
                 longest = int(mask_UL[group].sum(1).max())
                 t_UW = self.tower(ids_UL[group, :longest], mask_UL[group, :longest])
-                for row, vector in zip(group.tolist(), t_UW.half().float().cpu()):  # as they are kept
+                for row, vector in zip(group.tolist(), t_UW.half().cpu()):
                     self.known[keys[row]] = vector
-        return torch.stack([self.known[key] for key in keys]).to(ids_UL.device)
+        found = np.stack([self.known[key].numpy() for key in keys])  # torch.stack under autocast refuses float16
+        return torch.from_numpy(found).float().to(ids_UL.device)
 
     def save(self) -> None:
         """Write the known texts to the folder, beside those that another run wrote meanwhile."""
@@ -57,7 +58,7 @@ class TextMemo:
                 file,
                 keys=np.frombuffer(b"".join(keys), np.uint8),
                 lengths=lengths,
-                vectors=torch.stack([known[key] for key in keys]).half().numpy(),
+                vectors=torch.stack([known[key] for key in keys]).numpy(),
             )
 
     def _stored(self) -> dict[bytes, Tensor]:
@@ -65,5 +66,5 @@ class TextMemo:
             return {}
         with np.load(self.path) as file:
             data, ends = file["keys"].tobytes(), np.cumsum(file["lengths"])
-            vectors = torch.from_numpy(file["vectors"]).float()
+            vectors = torch.from_numpy(file["vectors"])
         return {data[end - n : end]: vector for end, n, vector in zip(ends, np.diff(ends, prepend=0), vectors)}

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from clara.audio.augment import SpecAugmentConfig
 from clara.config import ModelConfig, arch_config, build
+from clara.data.fact_texts import FactTextsConfig
 from clara.data.loader import DataConfig
 from clara.data.states import StatesConfig
 from clara.errors import ClaraError, unknown
@@ -24,22 +25,46 @@ LOSSES = ("multi_positive", "info_nce", "sigmoid", "audio_to_text")
 
 @dataclass(frozen=True)
 class LossConfig:
-    """`kind`: 'multi_positive', 'info_nce' (a clip with its own caption), 'sigmoid' (needs the model's `init_bias`),
-    'audio_to_text' (one way only: for `anchors`). `tasks`: weight of `losses.within_tasks` beside it."""
+    """What is made small.
+
+    kind: 'multi_positive', 'info_nce' (a clip with its own caption), 'sigmoid' (needs the model's `init_bias`),
+        'audio_to_text' (one way only: for `anchors`).
+    weight: of the loss of that kind, which needs each batch's captions.
+    tasks: weights by task of `losses.within_tasks`, for a frozen text side: each fact's target is the mean of what is
+        said of it. Empty: captions alone.
+    facts: weight of `losses.multi_positive` between clips and the targets of all facts, whatever their task, so that
+        a query finds its clips among clips of every kind.
+    facts_scale, smoothing: inverse temperature of these two, and label smoothing within tasks.
+    texts: how many texts make a fact's target, over all languages.
+    """
 
     kind: str = "multi_positive"
-    tasks: float = 0.0
+    weight: float = 1.0
+    tasks: dict[str, float] = field(default_factory=dict)
+    facts: float = 0.0
+    facts_scale: float = 10.0
+    smoothing: float = 0.1
+    texts: int = 100
 
 
 @dataclass(frozen=True)
 class TrainConfig:
-    """A recipe. `model`: an architecture's name or a whole model config; `init`: a checkpoint to start from, whose
-    config is used where `model` is null. `states`: train from stored states of the audio tower's encoder, which must
-    be frozen by `optim.groups`; null trains on waves. `distil`: learn from the teacher whose states these are, on the
-    waves that they were computed from. `anchors`: train audio against one vector a fact instead of
-    texts. `ema`: decay or null. `grad_cache`: clips a chunk or null. `data.batch_size` is that of all processes
-    together. `threads`: of PyTorch in this process; null = its own choice. A run that is killed goes on from its last
-    saved state: one is written every `save_every` steps, and where `save_minutes` have passed since the last."""
+    """A recipe.
+
+    model: an architecture's name or a whole model config.
+    init: a checkpoint to start from, whose config is used where `model` is null.
+    states: train from stored states of the audio tower's encoder, which must be frozen by `optim.groups`; null trains
+        on waves.
+    texts: train the text side alone, without any audio.
+    distil: learn from the teacher whose states these are, on the waves that they were computed from.
+    anchors: train audio against one vector a fact instead of texts.
+    ema: decay or null.
+    grad_cache: clips a chunk or null.
+    threads: of PyTorch in this process; null = its own choice.
+
+    `data.batch_size` is that of all processes together. A run that is killed goes on from its last saved state: one is
+    written every `save_every` steps, and where `save_minutes` have passed since the last.
+    """
 
     data: DataConfig
     steps: int
@@ -49,6 +74,7 @@ class TrainConfig:
     anchors: AnchorStage | None = None
     states: StatesConfig | None = None
     distil: DistilConfig | None = None
+    texts: FactTextsConfig | None = None
     loss: LossConfig = LossConfig()
     optim: OptimConfig = OptimConfig()
     precision: str = "bf16"

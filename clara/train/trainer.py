@@ -22,11 +22,12 @@ from clara import losses
 from clara.audio.augment import SpecAugment
 from clara.config import build, load_yaml, override, to_dict
 from clara.data.entries import Entry
+from clara.data.fact_texts import FactTexts, TextBatch, fact_vectors
 from clara.data.facts import FactBatches
 from clara.data.loader import Batch, TrainBatches, make_loader
 from clara.data.parallel import main_hidden
 from clara.data.states import DistilBatches, StateBatches, StateStore
-from clara.errors import ClaraError
+from clara.errors import ClaraError, unknown
 from clara.layers import bf16_pays
 from clara.model import DualEncoder
 from clara.text.tokenizer import Tokenizer
@@ -90,12 +91,15 @@ class Trainer:
         train_mode(self.model)
         self.trainable = [p for p in self.model.parameters() if p.requires_grad]
         frozen_text = not any(p.requires_grad for p in self.model.text.parameters())
-        folder = Path(config.states.folder) if config.states and world.main else None
+        folder = Path(config.states.folder if config.states else config.out) if world.main else None
         self.memo = TextMemo(self.model.text, folder) if frozen_text and not config.anchors else None
         self.ema = EMA(self.model, config.ema) if config.ema is not None else None
         self.recipe = to_dict(config)
         self.done, self.saved = 0, time.monotonic()
         self.entries: list[Entry] | None = None
+        self.fact_FD: Tensor | None = None
+        self.task_F: Tensor | None = None
+        self.task_weights: dict[int, float] = {}
 
     def run(self) -> Path:
         """Resume, train, export; the exported folder."""
@@ -113,10 +117,12 @@ class Trainer:
         if self.done >= c.steps:
             self.save()
             return False
-        if c.states and not self.fill_states(interrupt):
+        if c.states and not c.texts and not self.fill_states(interrupt):
             return True
         dataset = self.batches()
         self.entries = dataset.entries
+        if c.loss.tasks and not c.texts:
+            self.aim(dataset)
         with main_hidden():
             batches = iter(make_loader(dataset, steps=range(self.done, c.steps)))
         while self.done < c.steps:
@@ -133,12 +139,40 @@ class Trainer:
                 return True
             log.left_out(batch.broken, c.data.broken_most)
             values = self.step(batch)
-            log.count(c.data.batch_size, float(batch.len_B.sum()) / self.rate * world.size)
+            log.count(len(batch.texts) if c.texts else c.data.batch_size, self.seconds(batch) * world.size)
             if self.done % c.log_every == 0 or self.done == c.steps:
                 log.write(self.done, values)
             if self.done % c.save_every == 0 or self.done == c.steps or world.any(self.overdue()):
                 self.save()
         return False
+
+    def seconds(self, batch: Batch | TextBatch) -> float:
+        """Seconds of audio in this process's batch."""
+        return float(batch.len_B.sum()) / self.rate if isinstance(batch, Batch) else 0.0
+
+    def aim(self, dataset: TrainBatches) -> None:
+        """Compute what audio is drawn to within each task. ClaraError for a task that is none, or a text side that
+        learns."""
+        if any(p.requires_grad for p in (*self.model.text.parameters(), *self.model.text_head.parameters())):
+            raise ClaraError(
+                "loss.tasks: the text side must be frozen, or the targets would stay behind it. Add {match: text*, "
+                "lr_scale: 0.0} to optim.groups, or set loss.tasks to {}."
+            )
+        c, facts = self.config, dataset.targets.facts
+        if strange := sorted(set(c.loss.tasks) - {t for t, _ in facts}):
+            raise unknown("task of loss.tasks", strange[0], sorted({t for t, _ in facts}))
+        tasks = sorted(c.loss.tasks)
+        self.task_weights = {i: c.loss.tasks[t] for i, t in enumerate(tasks)}
+        number = {t: i for i, t in enumerate(tasks)}
+        self.task_F = torch.tensor([number.get(t, -1) for t, _ in facts], device=self.world.device)
+        self.fact_FD = fact_vectors(
+            self._autocast(self._encode_remembered),
+            self.tokenizer,
+            dataset.captioner,
+            facts,
+            c.loss.texts,
+            self.world.device,
+        )
 
     def overdue(self) -> bool:
         """Whether a kill would now lose more than `save_minutes`."""
@@ -154,7 +188,7 @@ class Trainer:
         length_1 = torch.tensor([front_end.sample_rate], device=self.world.device)
         return float(self.model.audio.frame_mask(front_end(second, length_1)[1]).sum())
 
-    def batches(self) -> TrainBatches:
+    def batches(self) -> TrainBatches | FactTexts:
         """The data set of the run: item k is this process's share of batch k."""
         c, ranks = self.config, (self.world.rank, self.world.size)
         arguments = (c.data, self.tokenizer, self.model.front_end.sample_rate, c.seed, ranks)
@@ -165,6 +199,8 @@ class Trainer:
             return batches
         if c.states:
             return StateBatches(*arguments, StateStore(c.states))
+        if c.texts:
+            return FactTexts(c.texts, c.data, self.tokenizer, c.seed)
         return FactBatches(*arguments) if c.anchors else TrainBatches(*arguments)
 
     def fill_states(self, interrupt: Interrupt) -> bool:
@@ -192,7 +228,7 @@ class Trainer:
         train_mode(self.model)
         return not self.world.any(bool(interrupt.number))
 
-    def step(self, batch: Batch) -> dict[str, float]:
+    def step(self, batch: Batch | TextBatch) -> dict[str, float]:
         """One update; its loss, lr, scale and gradient norm. ClaraError, before any weight moved, when not finite."""
         c = self.config
         seed_all(c.seed, self.done, self.world.rank)
@@ -204,8 +240,8 @@ class Trainer:
         if not (math.isfinite(loss) and math.isfinite(norm)):
             last = checkpoint.newest(self.out)
             raise ClaraError(
-                f"Step {self.done}: loss {loss}, gradient norm {norm}. Clips: {', '.join(batch.keys)}. "
-                f"Last good checkpoint: {last or 'none yet'}. Look at these clips, or lower optim.lr and run again."
+                f"Step {self.done}: loss {loss}, gradient norm {norm}. Batch: {', '.join(batch.names[:50])}. "
+                f"Last good checkpoint: {last or 'none yet'}. Look at these, or lower optim.lr and run again."
             )
         self.optimizer.step()
         with torch.no_grad():  # beyond the ceiling the temperature would get no gradient to come back by
@@ -216,15 +252,16 @@ class Trainer:
         self.done += 1
         return {"loss": loss, "lr": lr, "scale": scale, "grad_norm": norm}
 
-    def gradients(self, batch: Batch) -> Tensor:
+    def gradients(self, batch: Batch | TextBatch) -> Tensor:
         """Loss of the global batch; its gradient, the same in every process, is left in the parameters."""
         self.optimizer.zero_grad(set_to_none=True)
         to = self.world.device
+        text = self._autocast(self._encode_remembered if self.memo else self.model.encode_text)
+        if isinstance(batch, TextBatch):
+            return self._text_gradients(text, batch)
         inputs = [(batch.x.to(to), batch.len_B.to(to)), (batch.ids_UL.to(to), batch.mask_UL.to(to))]
         stored = self.config.states and not self.config.distil
-        audio = self._encode_states if stored else self.model.encode_audio
-        text = self._encode_remembered if self.memo else self.model.encode_text
-        encoders = [self._autocast(audio), self._autocast(text)]
+        encoders = [self._autocast(self._encode_states if stored else self.model.encode_audio), text]
 
         def loss_of(audio_BD: Tensor, text_UD: Tensor) -> Tensor:
             audio_BD, text_UD = self.world.gather(audio_BD, text_UD)
@@ -239,6 +276,14 @@ class Trainer:
             loss = plain_step(encoders, inputs, loss_of)
         self.world.average_gradients(self.trainable)
         return loss
+
+    def _text_gradients(self, text: Any, batch: TextBatch) -> Tensor:
+        to, c = self.world.device, self.config.texts
+
+        def loss_of(text_UD: Tensor) -> Tensor:
+            return losses.same_fact(text_UD, batch.fact_U.to(to), batch.task_U.to(to), c.scale, c.apart)
+
+        return plain_step([text], [(batch.ids_UL.to(to), batch.mask_UL.to(to))], loss_of)
 
     def _encode_states(self, states_BNKW: Tensor, len_B: Tensor) -> Tensor:
         mask_BN = torch.arange(states_BNKW.shape[1], device=len_B.device) < len_B[:, None]
@@ -259,20 +304,27 @@ class Trainer:
 
     def loss(self, audio_BD: Tensor, text_UD: Tensor, batch: Batch) -> Tensor:
         """The recipe's loss of the whole batch, in float32."""
-        kind, tasks, scale = self.config.loss.kind, self.config.loss.tasks, self.model.scale
+        c, scale = self.config.loss, self.model.scale
+        loss = c.weight * self._caption_loss(audio_BD, text_UD, batch, scale) if c.weight else audio_BD.new_zeros(())
+        if self.fact_FD is not None:
+            positive_BF, ignore_BF = (t.to(audio_BD.device) for t in (batch.fact_BF, batch.fact_ignore_BF))
+            targets = (self.fact_FD, positive_BF, self.task_F, self.task_weights)
+            loss = loss + losses.within_tasks(audio_BD, *targets, c.facts_scale, ignore_BF, c.smoothing)
+            if c.facts:
+                pairs = (positive_BF, c.facts_scale, ignore_BF)
+                loss = loss + c.facts * losses.multi_positive(audio_BD, self.fact_FD, *pairs)
+        return loss
+
+    def _caption_loss(self, audio_BD: Tensor, text_UD: Tensor, batch: Batch, scale: Tensor) -> Tensor:
+        kind = self.config.loss.kind
         positive_BU, ignore_BU = (t.to(audio_BD.device) for t in (batch.positive_BU, batch.ignore_BU))
         if kind == "info_nce":
-            loss = losses.info_nce(audio_BD, text_UD[batch.text_index_B.to(text_UD.device)], scale)
-        elif kind == "audio_to_text":
-            loss = losses.audio_to_text(audio_BD, text_UD, positive_BU, scale, ignore_BU)
-        elif kind == "sigmoid":
-            loss = losses.sigmoid(audio_BD, text_UD, positive_BU, scale, self.model.bias, ignore_BU)
-        else:
-            loss = losses.multi_positive(audio_BD, text_UD, positive_BU, scale, ignore_BU)
-        if tasks:
-            task_U = batch.task_U.to(audio_BD.device)
-            loss = loss + tasks * losses.within_tasks(audio_BD, text_UD, positive_BU, task_U, scale, ignore_BU)
-        return loss
+            return losses.info_nce(audio_BD, text_UD[batch.text_index_B.to(text_UD.device)], scale)
+        if kind == "audio_to_text":
+            return losses.audio_to_text(audio_BD, text_UD, positive_BU, scale, ignore_BU)
+        if kind == "sigmoid":
+            return losses.sigmoid(audio_BD, text_UD, positive_BU, scale, self.model.bias, ignore_BU)
+        return losses.multi_positive(audio_BD, text_UD, positive_BU, scale, ignore_BU)
 
     def save(self) -> None:
         """Write the training state and export what it would give as a model now."""

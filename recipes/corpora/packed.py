@@ -101,6 +101,22 @@ INFOS = {
             "Cao et al. 2014, doi:10.1109/TAFFC.2014.2336244",
         ),
         Corpus(
+            "crema_d_more",
+            "ODbL 1.0 (CREMA-D); the copy states none",
+            f"{GITHUB}/tudemaha/speech-emotion-classification",
+            "emotion",
+            ("en",),
+            "Cao et al. 2014, doi:10.1109/TAFFC.2014.2336244",
+        ),
+        Corpus(
+            "eyase",
+            "none stated, for research",
+            f"{GITHUB}/amine-dubs/arabic-emotion-recognition-V2",
+            "emotion",
+            ("ar",),
+            "Abdel-Hamid 2020, doi:10.1016/j.specom.2020.04.005",
+        ),
+        Corpus(
             "cc_sounds",
             "CC BY-SA 4.0 (pack), CC0 and CC BY (files)",
             f"{GITHUB}/Fris0uman/CDDA-Soundpacks",
