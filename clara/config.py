@@ -206,6 +206,16 @@ def to_dict(config: Any) -> Any:
     return [to_dict(v) for v in config] if isinstance(config, list | tuple) else config
 
 
+def without_defaults(x: Any) -> Any:
+    """As `to_dict`, without the fields of dataclasses that hold their default or nothing."""
+    if dataclasses.is_dataclass(x):
+        pairs = ((f, getattr(x, f.name)) for f in dataclasses.fields(x))
+        return {f.name: without_defaults(v) for f, v in pairs if v not in (f.default, (), {})}
+    if isinstance(x, Mapping):
+        return {k: without_defaults(v) for k, v in x.items()}
+    return [without_defaults(v) for v in x] if isinstance(x, list | tuple) else x
+
+
 def arch_names() -> list[str]:
     """Names of the architectures in `clara/configs`, sorted."""
     return sorted(p.stem for p in CONFIGS.glob("*.yaml"))

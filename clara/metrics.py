@@ -5,6 +5,9 @@ Suffixes: N items, C classes, T texts, A audio clips, Q queries. Labels are inte
 **Ties count against the query**: the rank of a target is 1 + the number of other candidates that score as high or
 higher. A model that gives every candidate the same score therefore gets nothing right, and no result depends on the
 order of the data.
+
+Accuracy, UAR and macro-F1 equal scikit-learn's and take 11 to 36 µs for 535 clips, where those take 0.6 to 2 ms: an
+interval calls them a thousand times.
 """
 
 from __future__ import annotations

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-import json
 import re
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -11,8 +11,9 @@ import yaml
 from tiny import save_tiny
 
 from clara.errors import ClaraError
-from clara.eval import cards
-from clara.eval.tables import LANGUAGES, card_sections, write_sections
+from clara.report import cards
+from clara.report.tables import LANGUAGES, card_sections, write_sections
+from clara.results import Figure, Outcomes, Result, ResultFile, read_results, write_json
 from clara.zoo import catalog
 from clara.zoo.factory import load_checkpoint
 
@@ -21,33 +22,40 @@ OWN = [n for n in catalog.list_pretrained() if catalog.checkpoint(n).source == "
 NAME = "clara-small.tiny"
 
 
-def plain(accuracy: float, uar: float) -> dict:
-    return {"accuracy": accuracy, "accuracy_95": [accuracy - 0.1, accuracy + 0.1], "uar": uar, "uar_95": [0.1, 0.9]}
+def figures(where: str, primary: str, accuracy: float, uar: float = 0.25, chance: float | None = None) -> list[Figure]:
+    ends = {"accuracy": (accuracy, (accuracy - 0.1, accuracy + 0.1)), "uar": (uar, (0.1, 0.9))}
+    return [
+        Figure(where.replace("/", " "), m, v, interval, chance, m == primary, where)
+        for m, (v, interval) in ends.items()
+    ]
 
 
 def result_file(path: Path, sha256: str, recipe: str = "sounds.yaml", overrides: tuple = (), **changes: float) -> Path:
     codes = {code: changes.get(code, 0.5) for code in ("en", "de", "fr", "it", "pl", "lt")}
-    zero = {
-        "name": "esc", "kind": "zero_shot", "config": {"task": "sound", "data": {"folder": "/home/me/esc"},
-        "far": "../train/text.yaml"}, "clips": 8,
-        "labels": dict.fromkeys(map(str, range(50)), 1),
-        "languages": {c: {"prompts": {"0": ["a"]}, "plain": plain(a, a / 2) | {"confusion": [[1] * 50] * 50},
-                          "calibrated": plain(a, a)} for c, a in codes.items()},
-        "other_languages": {"languages": [c for c in codes if c != "en"], "accuracy": 0.4, "uar": 0.3,
-                            "accuracy_95": [0.3, 0.5], "of_english": {"accuracy": 0.8, "uar": 0.8}},
-        "far_languages": {"languages": ["fr", "lt"], "accuracy": 0.35, "uar": 0.2, "of_english": {"accuracy": 0.7}},
-        "worst_language": {"language": "fr", **plain(codes["fr"], 0.1)},
-    }  # fmt: skip
-    few = {"name": "few", "kind": "probe", "config": {"task": "emotion", "test": {"folder": "emo"}}, "clips": 8,
-           "labels": ["a", "b"], "methods": {"probe": plain(0.75, 0.25) | {"runs": [plain(0.1, 0.1)] * 3}}}  # fmt: skip
-    found = {"name": "caps", "kind": "retrieval", "config": {}, "clips": 4,
-             "t2a": {"R@1": 0.25, "R@1_95": [0.1, 0.3]}, "a2t": {"R@1": 0.125}}  # fmt: skip
-    data = {
-        "command": "clara eval /home/me/sounds.yaml --model dir:/home/me/run --data /home/me/data",
-        "checkpoint": {"name": "dir:/home/me/run", "sha256": sha256}, "recipe": recipe, "overrides": list(overrides),
-        "results": [zero, few, found],
-    }  # fmt: skip
-    path.write_text(json.dumps(data))
+    found = []
+    for code, accuracy in codes.items():
+        for kind in ("plain", "calibrated"):
+            found += figures(f"{code}/{kind}", "accuracy" if code == "en" else "", accuracy, chance=0.02)
+    for where, accuracy, share in (("other_languages", 0.4, 0.8), ("far_languages", 0.35, 0.7)):
+        found += figures(where, "accuracy", accuracy, chance=0.02)
+        found.append(Figure(where, "accuracy of English", share, where=where))
+    found += figures("worst_language", "accuracy", codes["fr"], chance=0.02)
+    members = {"other_languages": tuple(codes)[1:], "far_languages": ("fr", "lt"), "worst_language": ("fr",)}
+    zero = Result(
+        8, tuple(found), dict.fromkeys(map(str, range(50)), 1), tuple(codes), members,
+        {"en/plain": Outcomes("classes", "0 1 2")}, {"en": {"0": ["a"]}}, name="esc", kind="zero_shot",
+        config={"task": "sound", "data": {"folder": "/home/me/esc"}, "far": "../train/text.yaml"},
+    )  # fmt: skip
+    few = Result(8, tuple(figures("probe", "uar", 0.75)), {"a": 4, "b": 4}, name="few", kind="probe",
+                 config={"task": "emotion", "test": {"folder": "emo"}})  # fmt: skip
+    t2a = Figure("t2a", "R@1", 0.25, (0.1, 0.3), 0.25, True, "t2a")
+    a2t = Figure("a2t", "R@1", 0.125, None, 0.25, True, "a2t")
+    data = ResultFile(
+        recipe, {"name": "dir:/home/me/run", "sha256": sha256},
+        "clara eval /home/me/sounds.yaml --model dir:/home/me/run --data /home/me/data", 2,
+        (zero, few, Result(4, (t2a, a2t), name="caps", kind="retrieval")), tuple(overrides),
+    )  # fmt: skip
+    write_json(path, data)
     return path
 
 
@@ -78,8 +86,8 @@ def test_a_card_is_filled_from_results(sha256: str, tmp_path: Path) -> None:
     values = {f["result"]: f for f in figures}
     assert len(log) > 10 and all(line.startswith("no longer stated: ") for line in log)
     assert {k: f["value"] for k, f in values.items()} == {
-        "sounds/esc/languages/en/plain/accuracy": 0.5,
-        "sounds/esc/languages/en/calibrated/accuracy": 0.5,
+        "sounds/esc/en/plain/accuracy": 0.5,
+        "sounds/esc/en/calibrated/accuracy": 0.5,
         "sounds/esc/other_languages/accuracy": 0.4,
         "sounds/esc/worst_language/accuracy": 0.062,
         "sounds/esc/far_languages/accuracy": 0.35,
@@ -105,7 +113,7 @@ def test_a_card_is_filled_from_results(sha256: str, tmp_path: Path) -> None:
         f"clara eval sounds.yaml --model {NAME} --data DATA --set seed=1"
     )
     kept = (tmp_path / "cards" / "results" / NAME / "sounds.json").read_text()
-    assert "confusion" not in kept and "prompts" not in kept and "/home" not in kept and len(kept) < 6000
+    assert "outcomes" not in kept and "prompts" not in kept and "/home" not in kept and len(kept) < 6000
 
 
 def test_wording_and_choice_of_a_card_are_kept_and_values_renewed(sha256: str, tmp_path: Path) -> None:
@@ -131,10 +139,9 @@ def test_wording_and_choice_of_a_card_are_kept_and_values_renewed(sha256: str, t
 
 def test_what_training_saw_is_said_and_not_stated_unless_chosen(sha256: str, tmp_path: Path) -> None:
     path = result_file(tmp_path / "r.json", sha256)
-    data = json.loads(path.read_text())
-    for result, status in zip(data["results"], ("seen", "seen", "same-source")):
-        result["contamination"] = {"status": status}
-    path.write_text(json.dumps(data))
+    data = read_results(path)
+    stated = zip(data.results, ("seen", "seen", "same-source"))
+    write_json(path, replace(data, results=tuple(replace(r, contamination={"status": s}) for r, s in stated)))
     figures = cards.fill_card(NAME, [path], log=lambda line: None)
     found = {f["result"].split("/")[1]: f["training"] for f in figures}
     assert found == {"caps": "same-source"}
@@ -158,7 +165,7 @@ def test_results_of_other_weights_are_refused_and_old_ones_removed(sha256: str, 
 
 def test_what_is_no_result_is_refused(sha256: str, tmp_path: Path) -> None:
     (tmp_path / "a.json").write_text("[1]")
-    with pytest.raises(ClaraError, match="is no result"):
+    with pytest.raises(ClaraError, match="is not a result file"):
         cards.fill_card(NAME, [tmp_path / "a.json"])
     with pytest.raises(ClaraError, match="cannot be read"):
         cards.fill_card(NAME, [tmp_path / "no.json"])
@@ -190,16 +197,15 @@ def test_recipes_made_for_a_table_fill_it_alone(sha256: str, tmp_path: Path) -> 
 
 def test_a_trial_is_no_figure(sha256: str, tmp_path: Path) -> None:
     path = result_file(tmp_path / "r.json", sha256)
-    data = json.loads(path.read_text())
-    data["results"][2]["limit"] = 4
-    path.write_text(json.dumps(data))
+    data = read_results(path)
+    write_json(path, replace(data, results=(*data.results[:2], replace(data.results[2], limit=4))))
     with pytest.raises(ClaraError, match=r"trial on some of the clips \(caps\)"):
         cards.fill_card(NAME, [path])
 
 
 @pytest.mark.parametrize("name", OWN)
 def test_tables_of_a_card_are_those_of_its_results(name: str) -> None:
-    files = [cards.read_result(f) for f in sorted((CARDS / "results" / name).glob("*.json"))]
+    files = cards.kept_results(CARDS / "results" / name)
     body = catalog.card(name)[1]
     for heading, text in card_sections(files).items():
         if f"\n{heading}\n" in body:
@@ -210,14 +216,13 @@ def test_tables_of_a_card_are_those_of_its_results(name: str) -> None:
 def test_every_figure_of_a_card_has_its_result(name: str) -> None:
     row, folder = catalog.checkpoint(name), CARDS / "results" / name
     assert row.figures
-    for figure in row.figures:
-        value, beside, _, data = cards.value_at(folder, figure["result"])
-        metric = figure["result"].rsplit("/", 1)[1]
-        assert figure["value"] == round(value, 3), figure["result"]
-        assert data["checkpoint"] == {"name": name, "sha256": row.sha256}
-        assert figure["checkpoint"] == name and figure["command"] == data["command"]
-        spread = re.findall(r"[\d.]+", figure["interval"])
-        assert [f"{x:.3f}" for x in beside.get(f"{metric}_95", ())] == spread
+    found = cards.figures_by_place(cards.kept_results(folder))
+    for stated in row.figures:
+        figure, _, data = found[tuple(stated["result"].split("/", 2))]
+        assert stated["value"] == round(figure.value, 3), stated["result"]
+        assert data.checkpoint == {"name": name, "sha256": row.sha256}
+        assert stated["checkpoint"] == name and stated["command"] == data.command
+        assert re.findall(r"[\d.]+", stated["interval"]) == [f"{x:.3f}" for x in figure.interval or ()]
     body = catalog.card(name)[1]
     table = body.split(cards.TABLE_HEAD)[1].split("\n\n")[0].strip().splitlines()[1:]
     assert table == [cards._line(f) for f in row.figures]

@@ -20,7 +20,8 @@ from clara.eval.clips import Context, source
 from clara.eval.languages import over_languages
 from clara.eval.retrieval import RetrievalConfig, captioned, ranks, retrieval
 from clara.eval.runner import run
-from clara.eval.zero_shot import ZeroShotConfig, figures, zero_shot
+from clara.eval.scores import Place, class_figures
+from clara.eval.zero_shot import ZeroShotConfig, zero_shot
 
 # clips
 
@@ -55,42 +56,45 @@ def test_a_clip_in_a_tar_is_read_where_it_lies(tmp_path: Path, tone) -> None:
 
 def test_zero_shot_names_tones(context: Context) -> None:
     got = zero_shot(ZeroShotConfig(data("test"), "sound", languages=("en", "de")), context)
-    assert got["clips"] == 12
-    assert set(got["labels"]) == set(SOUNDS)
-    assert got["languages"]["en"]["plain"]["accuracy"] == 1.0
-    others = got["other_languages"]
-    assert (others["languages"], others["accuracy"], others["uar_95"]) == (["de"], 1.0, (1.0, 1.0))
-    assert "worst_language" not in got and "far_languages" not in got
-    assert len(got["languages"]["de"]["prompts"]["dog"]) > 1
+    assert got.clips == 12
+    assert set(got.labels) == set(SOUNDS)
+    assert (got.primary.where, got.primary.metric, got.primary.value) == ("en/plain", "accuracy", 1.0)
+    assert got.members == {"other_languages": ("de",)}
+    assert got.value("other_languages", "accuracy") == 1.0
+    assert got.figure("other_languages", "uar").interval == (1.0, 1.0)
+    assert len(got.prompts["de"]["dog"]) > 1
+    assert {f.chance for f in got.figures if f.metric == "uar"} == {1 / len(SOUNDS)}
+    with pytest.raises(ClaraError, match=r"no figure 'uar' at 'xx/plain'"):
+        got.value("xx/plain", "uar")
 
 
 def test_languages_by_hand() -> None:
     """Two classes of 3 and 1 clips; English gets all but one, German the small class alone, Welsh two of the large."""
     truth = np.array([0, 0, 0, 1])
     named = {"en": np.array([0, 0, 1, 1]), "de": np.array([1, 1, 1, 1]), "cy": np.array([0, 0, 1, 0])}
-    got = over_languages(named | {"fr": truth}, truth, "accuracy", far=("cy", "zu"))
-    assert got["worst_language"]["language"] == "de" and got["worst_language"]["accuracy"] == 0.25
-    assert over_languages(named | {"fr": truth}, truth, "uar")["worst_language"]["language"] == "cy"
-    others = got["other_languages"]
-    assert others["accuracy"] == pytest.approx((0.25 + 0.5 + 1) / 3)
-    assert others["uar"] == pytest.approx((0.5 + 1 / 3 + 1) / 3)
-    assert others["of_english"]["accuracy"] == pytest.approx(others["accuracy"] / 0.75)
-    assert got["far_languages"]["languages"] == ["cy"] and got["far_languages"]["accuracy"] == 0.5
-    assert got["far_languages"]["of_english"]["uar"] == pytest.approx((1 / 3) / (5 / 6))
-    for found in got.values():
-        assert found["accuracy_95"][0] <= found["accuracy"] <= found["accuracy_95"][1]
-    assert over_languages({"de": truth}, truth, "uar") == {}
-    assert "of_english" not in over_languages({"de": truth, "fr": truth}, truth, "uar")["other_languages"]
+    got, members = over_languages(named | {"fr": truth}, truth, "accuracy", far=("cy", "zu"))
+    value = {(f.where, f.metric): f.value for f in got}
+    assert members["worst_language"] == ("de",) and value["worst_language", "accuracy"] == 0.25
+    assert over_languages(named | {"fr": truth}, truth, "uar")[1]["worst_language"] == ("cy",)
+    assert value["other_languages", "accuracy"] == pytest.approx((0.25 + 0.5 + 1) / 3)
+    assert value["other_languages", "uar"] == pytest.approx((0.5 + 1 / 3 + 1) / 3)
+    assert value["other_languages", "accuracy of English"] == pytest.approx(value["other_languages", "accuracy"] / 0.75)
+    assert members["far_languages"] == ("cy",) and value["far_languages", "accuracy"] == 0.5
+    assert value["far_languages", "uar of English"] == pytest.approx((1 / 3) / (5 / 6))
+    for f in got:
+        assert f.interval[0] <= f.value <= f.interval[1]
+    assert over_languages({"de": truth}, truth, "uar") == ([], {})
+    two, _ = over_languages({"de": truth, "fr": truth}, truth, "uar")
+    assert [f.metric for f in two] == ["accuracy", "uar"]
 
 
 def test_draws_of_clips_of_which_english_names_none_have_no_share() -> None:
     truth = np.array([0, 0, 0, 1, 1])
-    got = over_languages({"en": np.array([0, 1, 1, 0, 0]), "de": truth}, truth, "accuracy")["other_languages"]
-    share = got["of_english"]
-    assert share["accuracy"] == pytest.approx(5.0) and share["accuracy_95"][0] >= 5 / 4
-    assert share["accuracy_95_left_out"] / metrics.BOOTSTRAP_SAMPLES == pytest.approx(0.8**5, abs=0.05)
-    usual = over_languages({"en": truth, "de": truth}, truth, "accuracy")["other_languages"]["of_english"]
-    assert usual == {"accuracy": 1.0, "accuracy_95": (1.0, 1.0), "uar": 1.0, "uar_95": (1.0, 1.0)}
+    got, _ = over_languages({"en": np.array([0, 1, 1, 0, 0]), "de": truth}, truth, "accuracy")
+    share = next(f for f in got if f.metric == "accuracy of English")
+    assert share.value == pytest.approx(5.0) and share.interval[0] >= 5 / 4
+    usual, _ = over_languages({"en": truth, "de": truth}, truth, "accuracy")
+    assert {(f.value, f.interval) for f in usual} == {(1.0, (1.0, 1.0))}
     with pytest.raises(ClaraError, match="not defined for any of 10 resamples"):
         metrics.bootstrap_interval(lambda x: None, truth, samples=10)
 
@@ -104,8 +108,11 @@ def test_many_languages_are_one_table(context: Context, corpus: Path, tmp_path: 
     )
     lines: list[str] = []
     (got,) = run(write_recipe(corpus, text), ToneEmbedder(), corpus, tmp_path / "out", log=lines.append)
-    assert got["far_languages"]["languages"] == ["fr", "pl"]
-    assert sum(line.startswith("tones [") for line in lines) == 1 and "% of English by accuracy" in lines[1]
+    assert got.members["far_languages"] == ("fr", "pl")
+    assert [line.split(":")[0] for line in lines[:3]] == [
+        "tones en plain", "tones en calibrated", "tones mean of 5 other languages"
+    ]  # fmt: skip
+    assert "accuracy, share of English 40 % [" in lines[2]
     head = next(i for i, line in enumerate(lines) if line.startswith("language "))
     assert lines[head].split()[-2:] == ["tones", "accuracy"]
     rows = [line.split("  ")[0] for line in lines[head + 1 :]]
@@ -125,23 +132,24 @@ def test_calibration_is_another_figure() -> None:
     # every clip is nearest to class 0 by a constant that all clips share; the classes differ by less
     truth = np.array([0, 0, 1, 1])
     score = torch.tensor([[0.9, 0.2], [0.9, 0.2], [0.8, 0.3], [0.8, 0.3]])
-    assert figures(score, truth, ["a", "b"])["accuracy"] == 0.5
-    assert figures(score - score.mean(0), truth, ["a", "b"])["accuracy"] == 1.0
+    for shifted, accuracy in ((score, 0.5), (score - score.mean(0), 1.0)):
+        found, _ = class_figures(Place(""), shifted.argmax(1).numpy(), truth, 2)
+        assert (found[0].metric, found[0].value) == ("accuracy", accuracy)
 
 
 def test_calibrated_and_plain_stand_apart(context: Context, monkeypatch) -> None:
     hear = ToneEmbedder._hear
     shift = torch.tensor([9.0, 0, 0, 0, 0, 0])  # a room that sounds of dog
     monkeypatch.setattr(ToneEmbedder, "_hear", lambda self, s: normalize(hear(self, s), dim=-1) + shift)
-    got = zero_shot(ZeroShotConfig(data("test"), "sound"), context)["languages"]["en"]
-    assert got["plain"]["uar"] < 0.2
-    assert got["calibrated"]["uar"] == 1.0
+    got = zero_shot(ZeroShotConfig(data("test"), "sound"), context)
+    assert got.value("en/plain", "uar") < 0.2
+    assert got.value("en/calibrated", "uar") == 1.0
 
 
 def test_labels_offered_may_be_more_but_not_fewer_than_those_of_the_clips(context: Context) -> None:
     got = zero_shot(ZeroShotConfig(data("test"), "sound", labels=(*SOUNDS, "train")), context)
-    assert got["labels"]["train"] == 0
-    assert got["languages"]["en"]["plain"]["per_class_recall"]["train"] is None
+    assert got.labels["train"] == 0
+    assert got.confusion("en/plain")[list(got.labels).index("train")].sum() == 0
     with pytest.raises(ClaraError, match="cow"):
         zero_shot(ZeroShotConfig(data("test"), "sound", labels=("dog", "cat")), context)
     with pytest.raises(ClaraError, match="None of 12 clips"):
@@ -179,6 +187,6 @@ def test_retrieval_of_tones(context: Context, monkeypatch) -> None:
     rows = Context.rows
     monkeypatch.setattr(Context, "rows", lambda self, spec: [r for r in rows(self, spec) if r.text])
     got = retrieval(RetrievalConfig(data("test"), captions=2), context)
-    assert (got["clips"], got["captions"]) == (6, 12)
-    assert got["t2a"]["R@1"] == got["a2t"]["R@1"] == got["a2t"]["mAP@10"] == 1.0
-    assert got["t2a"]["R@1_95"] == (1.0, 1.0)
+    assert (got.clips, got.notes["captions"]) == (6, 12)
+    assert got.value("t2a", "R@1") == got.value("a2t", "R@1") == got.value("a2t", "mAP@10") == 1.0
+    assert got.figure("t2a", "R@1").interval == (1.0, 1.0) and got.figure("t2a", "R@1").chance == 1 / 6

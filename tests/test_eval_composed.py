@@ -54,10 +54,10 @@ def test_every_language_captions_a_pair_in_five_ways() -> None:
 def test_composed_retrieval_needs_both_events(context: Context, monkeypatch) -> None:
     config = ComposedConfig(data("test"), clips=15, seconds=1.0, offset=(0.1, 0.3), languages=("en", "de"))
     got = composed_retrieval(config, context)
-    assert (got["clips"], got["languages"]["en"]["captions"]) == (15, 75)
-    assert got["languages"]["en"]["t2a"]["R@1"] == got["languages"]["de"]["a2t"]["R@1"] == 1.0
+    assert (got.clips, got.notes["languages"]["en"]["captions"]) == (15, 75)
+    assert got.value("en/t2a", "R@1") == got.value("de/a2t", "R@1") == 1.0
     loudest = ToneEmbedder._hear
     monkeypatch.setattr(
         ToneEmbedder, "_hear", lambda self, s: (p := loudest(self, s)) * (p == p.max())
     )  # hears one event only: five clips share it, and a tie counts against the query
-    assert composed_retrieval(config, context)["languages"]["en"]["t2a"]["R@1"] < 0.2
+    assert composed_retrieval(config, context).value("en/t2a", "R@1") < 0.2

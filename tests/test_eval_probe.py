@@ -69,13 +69,13 @@ def test_prototypes_ignore_what_all_classes_share() -> None:
 
 def test_few_shot_and_probe_on_tones(context: Context) -> None:
     got = probe(ProbeConfig(data("train"), data("test"), "sound", shots=2, seeds=3), context)
-    assert (got["clips"], got["train_clips"], len(got["methods"]["prototype"]["runs"])) == (12, 12, 3)
+    assert (got.clips, got.notes["train_clips"], got.outcomes["prototype"].draws) == (12, 12, 3)
     for method in ("prototype", "probe"):
-        assert got["methods"][method]["accuracy"] == 1.0
-        assert got["methods"][method]["accuracy_std"] == 0.0
+        figure = got.figure(method, "accuracy")
+        assert (figure.value, figure.std, figure.primary) == (1.0, 0.0, True)
     every = probe(ProbeConfig(data("train"), data("test"), "sound"), context)
-    assert every["train_clips"] == 24
-    assert every["methods"]["probe"]["confusion"] == (2 * np.eye(6, dtype=int)).tolist()
+    assert every.notes["train_clips"] == 24
+    np.testing.assert_array_equal(every.confusion("probe"), 2 * np.eye(6, dtype=int))
 
 
 def test_a_clip_in_both_sets_is_refused(context: Context) -> None:

@@ -18,9 +18,9 @@ from clara import metrics
 from clara.data.manifest import corpus_names, load_corpus, rows_from_corpus
 from clara.data.shards import ShardConfig, write_shards
 from clara.errors import ClaraError
-from clara.eval import report
+from clara.eval import runner
 from clara.eval.clips import Context, DataSpec
-from clara.eval.contamination import SOURCES, SPELT, Training, contamination, folds_of, judge, training_of
+from clara.eval.contamination import contamination, judge, sources_of, training_of
 from clara.eval.duplicates import duplicates
 from clara.eval.keywords import KeywordConfig, keywords
 from clara.eval.prompt_sets import SETS, prompt_set
@@ -28,8 +28,9 @@ from clara.eval.runner import load_recipe, run
 from clara.eval.tagging import TaggingConfig, tagging
 from clara.eval.zero_shot import ZeroShotConfig, zero_shot
 from clara.text.prompts import task_labels
-from clara.zoo.catalog import CHECKPOINTS
+from clara.zoo.catalog import CHECKPOINTS, TrainedOn
 from clara.zoo.embedder import Embedder
+from clara.zoo.lineage import Statement
 
 RECIPES = Path(__file__).parents[1] / "recipes" / "eval"
 COLUMNS = ["file", "seconds", "split", "language", "speaker", "gender", "age", "emotion", "label"]
@@ -106,7 +107,7 @@ def _quick(monkeypatch: pytest.MonkeyPatch) -> None:
         return interval(figure, *arrays, seed=seed, samples=min(samples, 4))
 
     monkeypatch.setattr(metrics, "bootstrap_interval", few)
-    monkeypatch.setattr(report, "confusion_picture", lambda *_: None)
+    monkeypatch.setattr(runner, "draw_confusions", lambda *_: None)
 
 
 @pytest.fixture(scope="module")
@@ -122,8 +123,8 @@ def test_a_recipe_runs(path: Path, data: Path, few: Path, zoo: Embedder, tmp_pat
     results = run(path, zoo, data, tmp_path, QUICK.get(path.stem, []), lines.append)
     (file,) = tmp_path.glob("*.json")
     saved = json.loads(file.read_text())
-    assert [r["name"] for r in saved["results"]] == [r["name"] for r in results]
-    ran, absent = {r["name"] for r in results}, {a["name"] for a in saved["not_at_hand"]}
+    assert [r["name"] for r in saved["results"]] == [r.name for r in results]
+    ran, absent = {r.name for r in results}, {a["name"] for a in saved.get("not_found", ())}
     assert ran | absent == set(load_recipe(path)[0].evaluations)
     assert ran
     for result in saved["results"]:
@@ -131,8 +132,8 @@ def test_a_recipe_runs(path: Path, data: Path, few: Path, zoo: Embedder, tmp_pat
         assert result["data"][0]["layout"] in ("packed", "official")
         assert any(line.startswith(f"{result['name']} ") and line.endswith("not known") for line in lines)
     last = [line for line in lines if line.startswith("not at hand below ") or ": " in line]
-    for one in saved["not_at_hand"]:
-        assert any(re.search(rf"(^|[ ,]){re.escape(one['name'])}\b", line) for line in last)
+    for name in absent:
+        assert any(re.search(rf"(^|[ ,]){re.escape(name)}\b", line) for line in last)
 
 
 def test_what_runs_is_most_of_it(data: Path) -> None:
@@ -158,9 +159,9 @@ def test_a_recipe_runs_from_shards_as_from_the_official_folder(zoo: Embedder, tm
         results = run(
             RECIPES / "emotion-zero-shot.yaml", zoo, tmp_path / data, tmp_path / f"out-{data}", log=lambda x: x
         )
-        assert [r["name"] for r in results] == ["cafe", "emovo"]
-        assert {d["layout"] for r in results for d in r["data"]} == {"official" if data == "data" else "shards"}
-        found.append([r["languages"]["en"]["plain"] for r in results])
+        assert [r.name for r in results] == ["cafe", "emovo"]
+        assert {d["layout"] for r in results for d in r.data} == {"official" if data == "data" else "shards"}
+        found.append([(r.figures, r.outcomes) for r in results])
     assert found[0] == found[1]
 
 
@@ -168,70 +169,75 @@ def test_retrieval_lists_the_clips_with_hashes_and_the_missing(data: Path, zoo: 
     path, out = RECIPES / "retrieval-audiocaps.yaml", []
     for folder in ("a", "b"):
         (result,) = run(path, zoo, data, tmp_path / folder, log=lambda line: None)
-        out.append(result["manifest"])
+        out.append(result.manifest)
     assert (out[0]["found"], out[0]["missing"]) == (2, 1)
     assert out[0] == out[1]
     lines = [json.loads(x) for x in (tmp_path / "a" / out[0]["file"]).read_text().splitlines()]
     assert {x["clip"]: x["found"] for x in lines} == {"AAA.wav": True, "BBB.wav": True, "gone.wav": False}
     assert all(re.fullmatch("[0-9a-f]{64}", x["sha256"]) for x in lines if x["found"])
-    assert result["data"][0]["missing"] == 1
-    assert result["duplicates"]["shared_captions"] == 10  # both clips have the same five captions
-    assert result["duplicates"]["ceiling"] == 0.5
-    assert result["duplicates"]["t2a"]["R@1"] == 1.0
-    assert "against the query" in result["ties"]
+    assert result.data[0]["missing"] == 1
+    assert result.notes["shared_captions"] == 10  # both clips have the same five captions
+    assert result.notes["ceiling"] == 0.5
+    assert result.value("equal/t2a", "R@1") == 1.0
+    assert "against the query" in result.notes["ties"] and "clips" not in result.notes
 
 
 # what training has heard
 
 
-def test_every_corpus_of_ours_is_in_the_table() -> None:
-    free = {"csv", "packed", "shards"}
-    assert set(corpus_names()) - free <= set(SPELT)
-    assert set(load_corpus("packed").INFOS) <= set(SPELT)
-    assert set(SOURCES) <= set(SPELT)
+def trained(*entries: TrainedOn | str, **held_out: str) -> Statement:
+    return Statement("", tuple(TrainedOn(e) if isinstance(e, str) else e for e in entries), held_out)
+
+
+def test_sources_are_known_corpora_or_archives() -> None:
+    names = {*corpus_names(), *load_corpus("packed").INFOS}
+    archives = {"freesound", "youtube", "bbc", "soundbible", "tau_urban_acoustic_scenes"}
+    assert {name for name in names if sources_of(name) is None} == {"csv", "packed", "shards"}
+    assert {source for name in names for source in sources_of(name) or ()} <= names | archives
 
 
 def test_every_training_corpus_of_our_own_checkpoint_is_known() -> None:
     training = training_of("clara-small.base")
-    for name in training.names:
-        found = [c for c in SPELT if judge(c, Training((name,), {})).status == "seen"]
-        assert found, f"no corpus of the table is called {name!r}"
+    for entry in training.trained_on:
+        assert sources_of(entry.corpus) is not None and judge(entry.corpus, training).status == "seen"
     assert judge("lithuanian_words", training).status == "unseen"
 
 
+LAION = TrainedOn("laion_630k", sources=("freesound", "bbc"))
+UNNAMED = TrainedOn(None, basis="music; which is not published")
+
+
 @pytest.mark.parametrize(
-    ("names", "touches", "corpus", "status"),
+    ("training", "corpus", "status"),
     [
-        (("nEMO",), {"nEMO": "train split, other speakers"}, "nemo", "seen"),
-        (("nEMO",), {}, "emodb", "unseen"),
-        (("AudioSet with captions made from its labels",), {}, "audiocaps", "same-source"),
-        (("AudioCaps, train",), {}, "audiocaps", "seen"),
-        (("AudioCaps, train",), {}, "audioset", "same-source"),
-        (("ESC-50",), {}, "esc10", "same-source"),
-        (("ESC-50",), {}, "urbansound8k", "same-source"),
-        (("WavCaps: Freesound, BBC",), {"ESC-50": "on a blacklist"}, "esc50", "same-source"),
-        (("Some speech",), {"RAVDESS": "not named in training"}, "ravdess", "unseen"),
-        (("Some speech",), {"RAVDESS": "in training (its table)"}, "ravdess", "seen"),
-        (("Arabic Speech Commands",), {}, "speech_commands", "unseen"),
-        (("FSDD, Speech Commands and custom English commands",), {}, "speech_commands", "seen"),
-        (("Music (which: not published)",), {}, "ravdess", "unknown"),
-        (("AudioSetCaps",), {}, "audioset", "same-source"),
-        (("Protest songs",), {}, "tess", "unseen"),
-        (("MSWC in 41 languages",), {}, "common_voice", "same-source"),
-        (("nEMO",), {}, "my_recordings", "unknown"),
-        (("ESC-50",), {"ESC-50": "folds 1 to 4"}, "esc50", "seen"),  # which folds are scored is not known
+        (trained(TrainedOn("nemo", splits=("train",), basis="other speakers")), "nemo", "seen"),
+        (trained("nemo"), "emodb", "unseen"),
+        (trained("audioset"), "audiocaps", "same-source"),
+        (trained("audiocaps"), "audiocaps", "seen"),
+        (trained("audiocaps"), "audioset", "same-source"),
+        (trained("esc50"), "urbansound8k", "same-source"),
+        (trained("wavcaps", esc50="on a blacklist"), "esc50", "same-source"),
+        (trained(LAION), "fsd50k", "same-source"),
+        (trained(LAION), "vggsound", "unseen"),
+        (trained("read_speech", ravdess="not named in training"), "ravdess", "unseen"),
+        (trained("arabic_speech_commands"), "speech_commands", "unseen"),
+        (trained("english_words"), "speech_commands", "same-source"),
+        (trained(UNNAMED), "ravdess", "unknown"),
+        (trained(UNNAMED, "audioset"), "audiocaps", "same-source"),
+        (trained("mswc"), "common_voice", "same-source"),
+        (trained("nemo"), "my_recordings", "unknown"),  # no file states its sources
+        (trained("my_recordings"), "my_recordings", "seen"),
+        (trained(TrainedOn("esc50", folds=(1, 2, 3, 4))), "esc50", "seen"),  # which folds are scored is not known
+        (None, "emodb", "unknown"),
     ],
 )
-def test_verdicts(names: tuple[str, ...], touches: dict[str, str], corpus: str, status: str) -> None:
-    found = judge(corpus, Training(names, touches))
+def test_verdicts(training: Statement | None, corpus: str, status: str) -> None:
+    found = judge(corpus, training)
     assert found.status == status, found
     assert found.because
 
 
-FINAL = Training(
-    ("nEMO", "EMO-DB", "ESC-50", "Lithuanian words", "Arabic Speech Commands"),
-    {"ESC-50": "folds 1 to 4", "EMO-DB": "all of it", "Lithuanian words": "train split"},
-)
+FINAL = trained("nemo", "emodb", TrainedOn("esc50", folds=(1, 2, 3, 4)), "lithuanian_words", "arabic_speech_commands")
 
 
 @pytest.mark.parametrize(
@@ -242,16 +248,10 @@ FINAL = Training(
         ("nemo", ("SO2",), "seen"),
         ("esc50", ("fold1", "fold4"), "seen"),
         ("esc50", ("fold4", "fold5"), "seen"),
-        ("esc50", ("fold5", None), "seen"),  # a clip whose fold is not told may be of any
+        ("esc50", ("fold5", None), "seen"),  # a clip whose fold is not known may be of any
         ("esc50", ("fold5",), "same-source"),
-        ("esc10", ("fold5",), "same-source"),
         ("urbansound8k", ("fold1",), "same-source"),
         ("ravdess", ("01",), "unseen"),
-        ("tess", ("OAF",), "unseen"),
-        ("urdu", ("SM1",), "unseen"),
-        ("turev_db", ("1157",), "unseen"),
-        ("ukrainian_digits", (), "unseen"),
-        ("bengali_digits", (), "unseen"),
     ],
 )
 def test_a_checkpoint_trained_on_what_the_last_one_was_scored_on(
@@ -263,6 +263,16 @@ def test_a_checkpoint_trained_on_what_the_last_one_was_scored_on(
     assert "fold" in found["corpora"]["esc50"]["because"] if corpus == "esc50" else True
 
 
+def test_a_corpus_file_beside_the_recipe_states_its_sources(tmp_path: Path) -> None:
+    (tmp_path / "corpora").mkdir()
+    info = "INFO = Corpus('mine', '', '', 'sound', sources=('esc50',))"
+    text = f"from clara.data.manifest import Corpus\nrows = list\n{info}\n"
+    (tmp_path / "corpora" / "mine.py").write_text(text)
+    near = tmp_path / "recipe.yaml"
+    assert judge("mine", trained("fsd50k"), near=near).because == "training holds freesound"
+    assert judge("mine", trained("nemo"), near=near).status == "unseen"
+
+
 def test_a_name_that_no_file_can_have_is_refused_first(tmp_path: Path) -> None:
     path = tmp_path / "r.yaml"
     path.write_text("evaluations: {en/de: {kind: zero_shot, data: {corpus: emodb}, task: emotion}}\n")
@@ -270,34 +280,38 @@ def test_a_name_that_no_file_can_have_is_refused_first(tmp_path: Path) -> None:
         load_recipe(path)
 
 
-def test_folds_are_read_from_a_note() -> None:
-    assert folds_of("folds 1 to 3") == folds_of("Folds 1-3, of five") == {"fold1", "fold2", "fold3"}
-    assert folds_of("fold 5") == {"fold5"} and folds_of("folds 1, 2 and 10") == {"fold1", "fold2", "fold10"}
-    assert folds_of("the train split") == set()
-    assert folds_of("all but fold 5") == folds_of("folds other than 5 and fold 4 without speech") == set()
-
-
 def test_the_worst_corpus_decides_and_no_card_is_no_claim() -> None:
-    training = Training(("nEMO", "Freesound"), {})
-    assert contamination(["emodb"], training)["claim"] == "zero-shot"
-    assert "taught by clips" in contamination(["emodb"], training, taught="taught by clips")["claim"]
-    assert contamination(["emodb", "esc50"], training)["status"] == "same-source"
-    assert contamination(["emodb", "esc50", "nemo"], training)["claim"] == "seen in training"
-    assert contamination(["emodb"], None)["claim"] == "training data not known"
+    training = trained("nemo", "fsd50k")
+
+    def claim(*corpora: str, training: Statement | None = training, taught: str | None = None) -> str:
+        return contamination(dict.fromkeys(corpora, ()), training, taught=taught)["claim"]
+
+    assert claim("emodb") == "zero-shot"
+    assert "taught by clips" in claim("emodb", taught="taught by clips")
+    assert claim("emodb", "esc50") == "same source as training data"
+    assert claim("emodb", "esc50", "nemo") == "seen in training"
+    assert claim("emodb", training=None) == "training data not known"
 
 
 def test_the_card_of_a_folder_counts(tmp_path: Path) -> None:
-    assert training_of(f"dir:{tmp_path}") is None
+    name = f"dir:{tmp_path}"
+    assert training_of(name) is None
     (tmp_path / "README.md").write_text("# no front matter\n")
-    assert training_of(f"dir:{tmp_path}") is None
-    (tmp_path / "README.md").write_text("---\ncorpora:\n- name: nEMO\ntouches: {nEMO: all of it}\n---\n# mine\n")
-    training = training_of(f"dir:{tmp_path}")
-    assert judge("nemo", training).because == "nEMO: all of it"
+    assert training_of(name) is None
+    (tmp_path / "README.md").write_text("---\ntrained_on:\n- {corpus: nemo, basis: all of it}\n---\n# mine\n")
+    assert judge("nemo", training_of(name)).because == "trained on nemo (all of it)"
+    older = ("trained_on: [{corpsu: nemo}]", "Did you mean 'corpus'"), ("corpora: [{name: nEMO}]", "write `trained_on:")
+    for front, match in older:
+        (tmp_path / "README.md").write_text(f"---\n{front}\n---\n")
+        with pytest.raises(ClaraError, match=match):
+            training_of(name)
 
 
 def test_every_checkpoint_of_the_table_gets_a_verdict_on_every_corpus() -> None:
     for name in CHECKPOINTS:
-        assert {judge(corpus, training_of(name)).status for corpus in SPELT} >= {"seen"}, name
+        training = training_of(name)
+        named = {t.corpus for t in training.trained_on} - {None}
+        assert named and {judge(corpus, training).status for corpus in named} == {"seen"}, name
 
 
 def test_a_result_on_seen_data_is_never_called_zero_shot(
@@ -306,9 +320,9 @@ def test_a_result_on_seen_data_is_never_called_zero_shot(
     monkeypatch.setattr(zoo, "name", "clara-small.base")
     lines: list[str] = []
     results = run(RECIPES / "emotion-zero-shot.yaml", zoo, data, tmp_path, log=lines.append)
-    found = {r["name"]: r["contamination"] for r in results}
+    found = {r.name: r.contamination for r in results}
     assert found["nemo"]["claim"] == "seen in training"
-    assert found["nemo"]["corpora"]["nemo"]["because"] == "nEMO: train split, other speakers"
+    assert found["nemo"]["corpora"]["nemo"]["because"] == "trained on nemo (splits train; other speakers)"
     assert found["emodb"]["claim"] == "zero-shot"
     for line in lines:
         assert line.endswith("seen in training") == line.startswith(("nemo ", "ased ", "baved ")), line
@@ -350,12 +364,18 @@ def test_classes_can_be_merged_chosen_and_counted_by_fold(data: Path, zoo: Embed
     context = Context(zoo, data)
     four = ("anger", "happiness", "neutral", "sadness")
     got = zero_shot(ZeroShotConfig(spec, "emotion", four, merge={"excitement": "happiness"}, only=True), context)
-    assert got["labels"] == {"anger": 1, "happiness": 1, "neutral": 1, "sadness": 0}
-    assert zero_shot(ZeroShotConfig(spec, "emotion"), context)["unlabelled"] == 1
+    assert got.labels == {"anger": 1, "happiness": 1, "neutral": 1, "sadness": 0}
+    assert zero_shot(ZeroShotConfig(spec, "emotion"), context).notes["unlabelled"] == 1
     got = zero_shot(ZeroShotConfig(DataSpec("esc50", "esc50"), "sound", per="speaker"), context)
-    per = got["languages"]["en"]["per"]
-    assert {k: v["clips"] for k, v in per["groups"].items()} == {"03": 6, "08": 6, "09": 4, "10": 4, "13": 4}
-    assert per["accuracy"] == pytest.approx(sum(g["accuracy"] for g in per["groups"].values()) / 5)
+    groups = {f.where: f for f in got.figures if f.where.startswith("en/per/") and f.metric == "accuracy"}
+    assert {k[-2:]: f.what.split()[-2] for k, f in groups.items()} == {
+        "03": "6",
+        "08": "6",
+        "09": "4",
+        "10": "4",
+        "13": "4",
+    }
+    assert got.value("en/per", "accuracy") == pytest.approx(sum(f.value for f in groups.values()) / 5)
     with pytest.raises(ClaraError, match="speaker"):
         zero_shot(ZeroShotConfig(DataSpec("esc50", "esc50"), "sound", per="speeker"), context)
     with pytest.raises(ClaraError, match="prompt_sets"):
@@ -365,14 +385,15 @@ def test_classes_can_be_merged_chosen_and_counted_by_fold(data: Path, zoo: Embed
 def test_tags_and_keywords(data: Path, zoo: Embedder) -> None:
     context = Context(zoo, data)
     got = tagging(TaggingConfig(DataSpec("fsd50k", "fsd50k", ("test",))), context)
-    assert got["labels"] == {"bark": 1, "dog": 1, "rain": 1}
-    assert got["macro_map"] == pytest.approx(sum(got["average_precision"].values()) / 3)
+    assert got.labels == {"bark": 1, "dog": 1, "rain": 1}
+    assert got.primary.value == pytest.approx(sum(got.value(k, "average_precision") for k in got.labels) / 3)
     with pytest.raises(ClaraError, match="has classes"):
         tagging(TaggingConfig(DataSpec("cafe", "cafe")), context)
     train, test = DataSpec("mswc", "mswc", ("train",)), DataSpec("mswc", "mswc", ("test",))
     got = keywords(KeywordConfig(train, test, shots=(1,), seeds=2), context)
-    assert (got["clips"], got["spoken"]["de"]["words"]) == (2, 2)
-    assert got["spoken"]["de"]["zero_shot"]["prompts"]["haus"][0] == "haus"
+    assert (got.clips, got.notes["spoken"]["de"]["words"]) == (2, 2)
+    assert got.prompts["de"]["haus"][0] == "haus" and got.confusion("de/text/plain").shape == (2, 2)
+    assert got.value("mean/1-shot", "accuracy") == got.value("de/1-shot", "accuracy")
     with pytest.raises(ClaraError, match="No language"):
         keywords(KeywordConfig(train, test, shots=(5,)), context)
     with pytest.raises(ClaraError, match="spoken language"):

@@ -11,8 +11,8 @@ import soundfile as sf
 from tone_corpus import HZ, RATE, ToneEmbedder, data, write_recipe
 
 from clara import metrics
+from clara import results as outcomes
 from clara.errors import ClaraError
-from clara.eval import outcomes, report
 from clara.eval.clips import Context
 from clara.eval.probe import ProbeConfig, probe
 from clara.eval.retrieval import caption_figures
@@ -50,12 +50,12 @@ def test_a_recipe_writes_figures_with_their_provenance(corpus: Path, tmp_path: P
     assert saved["versions"]["torch"]
     assert [r["name"] for r in saved["results"]] == ["tones", "few"]
     assert saved["results"][0]["clips"] == 12
-    assert list(saved["results"][0]["languages"]) == ["de"]
-    assert saved["results"][0]["languages"]["de"]["prompts"]["dog"]
-    assert json.loads(json.dumps(results)) == saved["results"]
+    assert saved["results"][0]["languages"] == ["de"] and saved["results"][0]["prompts"]["de"]["dog"]
+    read = outcomes.read_results(out / "recipe.tones_1.json")
+    assert list(read.results) == results and read.results[0].primary.what == "de plain"
     picture = (out / "recipe.tones_1.tones.de.png").read_bytes()
     assert picture.startswith(b"\x89PNG")
-    assert lines[0].startswith("tones [de] accuracy 1.000")
+    assert lines[0].startswith("tones de plain: accuracy 1.000")
     assert not list(out.glob("*.tmp"))
 
 
@@ -87,14 +87,14 @@ def test_the_audiocaps_recipe_reads_the_official_layout(tmp_path: Path, tone) ->
     (got,) = run(
         RECIPES / "retrieval-audiocaps.yaml", ToneEmbedder(), tmp_path, tmp_path / "out", log=lambda line: None
     )
-    assert (got["clips"], got["captions"]) == (2, 10)
-    assert got["t2a"]["R@1"] == got["a2t"]["mAP@10"] == 1.0
+    assert (got.clips, got.notes["captions"]) == (2, 10)
+    assert got.value("t2a", "R@1") == got.value("a2t", "mAP@10") == 1.0
 
 
 def test_a_figure_that_is_no_number_is_not_written(tmp_path: Path) -> None:
-    report.write_json(tmp_path / "a.json", {"x": 1})
+    outcomes.write_json(tmp_path / "a.json", {"x": 1})
     with pytest.raises(ClaraError, match="NaN"):
-        report.write_json(tmp_path / "a.json", {"x": float("nan")})
+        outcomes.write_json(tmp_path / "a.json", {"x": float("nan")})
     assert json.loads((tmp_path / "a.json").read_text()) == {"x": 1}
 
 
@@ -108,24 +108,31 @@ def test_every_recipe_builds_and_says_how_it_is_run(path: Path) -> None:
 
 def test_outcomes_of_clips_go_through_text() -> None:
     truth, predicted = np.array([0, 3, 3, 12]), np.array([0, 5, 3, 1])
-    assert outcomes.pack_classes(truth, predicted) == "0 3>5 3 12>1"
-    for got, wanted in zip(outcomes.unpack_classes("0 3>5 3 12>1"), (truth, predicted)):
+    assert outcomes.pack(truth, predicted) == "0 3>5 3 12>1"
+    for got, wanted in zip(outcomes.unpack("0 3>5 3 12>1"), (truth, predicted)):
         np.testing.assert_array_equal(got, wanted)
-    np.testing.assert_array_equal(outcomes.unpack_counts(outcomes.pack_counts([1.0, 4, 2])), [1, 4, 2])
-    for wrong in (outcomes.unpack_classes, outcomes.unpack_counts):
-        with pytest.raises(ClaraError, match="expected"):
-            wrong("3 x")
+    np.testing.assert_array_equal(outcomes.unpack(outcomes.pack([1.0, 4, 2]))[0], [1, 4, 2])
+    with pytest.raises(ClaraError, match="expected"):
+        outcomes.unpack("3 x")
 
 
 def test_a_result_holds_what_became_of_each_clip(context: Context) -> None:
-    got = zero_shot(ZeroShotConfig(data("test"), "sound"), context)["languages"]["en"]["plain"]
-    truth, predicted = outcomes.unpack_classes(got["outcomes"])
-    assert metrics.confusion(truth, predicted, 6).tolist() == got["confusion"]
+    got = zero_shot(ZeroShotConfig(data("test"), "sound"), context)
+    truth, predicted = outcomes.unpack(got.outcomes["en/plain"].text)
+    assert metrics.uar(truth, predicted) == got.value("en/plain", "uar")
+    assert got.confusion("en/plain").sum() == 12
     few = probe(ProbeConfig(data("train"), data("test"), "sound", shots=2, seeds=3), context)
-    assert outcomes.unpack_counts(few["methods"]["probe"]["hits"]).tolist() == [3] * 12
+    assert outcomes.unpack(few.outcomes["probe"].text)[0].tolist() == [3] * 12
     rows = [r for r in context.rows(data("test")) if r.text]
     found = caption_figures(context, context.audio(rows), [list(r.text) for r in rows])
-    assert outcomes.unpack_counts(found["t2a"]["ranks"]).tolist() == [1] * 12
-    assert outcomes.unpack_counts(found["captions_of_clips"]).tolist() == [2] * 6
-    assert [e["clip"] for e in found["examples"]] == [e["found"][0]["clip"] for e in found["examples"]]
-    assert found["examples"][0]["query"] == rows[0].text[0]
+    assert outcomes.unpack(found.outcomes["t2a"].text)[0].tolist() == [1] * 12
+    assert outcomes.unpack(found.outcomes["t2a"].captions)[0].tolist() == [2] * 6
+    assert [e["clip"] for e in found.examples] == [e["found"][0]["clip"] for e in found.examples]
+    assert found.examples[0]["query"] == rows[0].text[0]
+
+
+def test_results_of_another_format_are_refused_by_its_number(tmp_path: Path) -> None:
+    old = {"recipe": "a.yaml", "checkpoint": {"name": "m", "sha256": "0"}, "results": []}
+    (tmp_path / "old.json").write_text(json.dumps(old))
+    with pytest.raises(ClaraError, match=r"old.json has format 1, this version of CLARA reads 2"):
+        outcomes.read_results(tmp_path / "old.json")

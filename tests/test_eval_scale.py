@@ -20,7 +20,7 @@ from clara.errors import ClaraError
 from clara.eval import embeddings
 from clara.eval.clips import Context
 from clara.eval.embeddings import EmbeddingCache, Spent, Supply, content_key, embed_clips
-from clara.eval.maps import places, read_sample
+from clara.report.maps import places, read_sample
 from clara.train.distributed import World, processes
 
 

@@ -20,7 +20,7 @@ from clara.data.manifest import load_corpus, read_manifest, rows_from_corpus, wr
 from clara.data.samples import read_shard
 from clara.data.shards import ShardConfig, write_shards
 from clara.errors import ClaraError
-from clara.eval import embeddings, report
+from clara.eval import embeddings, runner
 from clara.eval.runner import run
 from clara.zoo.embedder import Embedder
 
@@ -55,7 +55,7 @@ def _quick(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(
         metrics, "bootstrap_interval", lambda f, *x, seed=0, samples=4: interval(f, *x, seed=seed, samples=4)
     )
-    monkeypatch.setattr(report, "confusion_picture", lambda *_: None)
+    monkeypatch.setattr(runner, "draw_confusions", lambda *_: None)
 
 
 def ravdess(folder: Path, clip: Path, actors: range = range(1, 25)) -> Path:
@@ -80,9 +80,9 @@ def test_ravdess_as_it_comes_gives_a_number(name: str, clip: Path, zoo: Embedder
     folder = ravdess(tmp_path / name, clip)
     data = folder if name.startswith("Audio") else folder.parent
     (got,), lines = evaluate(zoo, data, tmp_path / "out")
-    assert (got["name"], got["clips"], len(got["labels"])) == ("ravdess", 1440, 8)
-    assert got["labels"]["neutral"] == 96 and got["labels"]["calm"] == 192
-    assert lines[0].startswith("ravdess [en] accuracy 0.") and not any("are there" in line for line in lines)
+    assert (got.name, got.clips, len(got.labels)) == ("ravdess", 1440, 8)
+    assert got.labels["neutral"] == 96 and got.labels["calm"] == 192
+    assert lines[0].startswith("ravdess en plain: accuracy 0.") and not any("are there" in line for line in lines)
     assert lines[-2].startswith(f"not at hand below {data}: emodb, nemo, crema_d, tess")
     (file,) = (tmp_path / "out").glob("emotion-zero-shot.*.json")
     assert lines[-1] == f"results: {file}"
@@ -98,9 +98,9 @@ def test_tess_and_crema_d_as_they_come(clip: Path, zoo: Embedder, tmp_path: Path
         link(clip, crema / "AudioWAV" / f"1001_DFA_{code}_XX.wav")
     (crema / "VideoDemographics.csv").write_text("ActorID,Age,Sex,Race,Ethnicity\n1001,51,Male,x,y\n")
     results, lines = evaluate(zoo, tmp_path / "data", tmp_path / "out")
-    assert {r["name"]: r["clips"] for r in results} == {"crema_d": 6, "tess": 28}
-    assert "tess: 28 of the 2800 clips of tess are there: no figure to compare with others'" in lines
-    assert results[0]["data"][0] == {
+    assert {r.name: r.clips for r in results} == {"crema_d": 6, "tess": 28}
+    assert "tess: 28 of the 2800 clips of tess are there: do not compare the figures with others'" in lines
+    assert results[0].data[0] == {
         "corpora": ["crema_d"], "layout": "official", "clips": 6, "missing": 0, "published": 7442
     }  # fmt: skip
 
@@ -108,7 +108,7 @@ def test_tess_and_crema_d_as_they_come(clip: Path, zoo: Embedder, tmp_path: Path
 def test_half_of_the_files_or_copies_of_them_are_told(clip: Path, zoo: Embedder, tmp_path: Path) -> None:
     folder = ravdess(tmp_path / "RAVDESS", clip, range(1, 13))
     _, lines = evaluate(zoo, tmp_path, tmp_path / "out")
-    assert "ravdess: 720 of the 1440 clips of ravdess are there: no figure to compare with others'" in lines
+    assert "ravdess: 720 of the 1440 clips of ravdess are there: do not compare the figures with others'" in lines
     ravdess(folder, clip, range(13, 25))
     ravdess(folder / "audio_speech_actors_01-24", clip)
     _, lines = evaluate(zoo, tmp_path, tmp_path / "out")
@@ -125,8 +125,8 @@ def test_a_table_that_names_clips_which_are_not_there(clip: Path, zoo: Embedder,
     (folder / "meta").mkdir()
     (folder / "meta" / "esc50.csv").write_text("\n".join(lines) + "\n")
     results, told = evaluate(zoo, tmp_path, tmp_path / "out", recipe=RECIPES / "sound-zero-shot.yaml")
-    assert {r["name"]: r["clips"] for r in results} == {"esc50": 3, "esc50-all": 3, "esc10": 2}
-    assert "esc50: 3 of the 4 clips of esc50 are there: no figure to compare with others'" in told
+    assert {r.name: r.clips for r in results} == {"esc50": 3, "esc50-all": 3, "esc10": 2}
+    assert "esc50: 3 of the 4 clips of esc50 are there: do not compare the figures with others'" in told
     for path in (folder / "audio").iterdir():
         path.unlink()
     with pytest.raises(ClaraError, match="none of its 4 clips is below"):
@@ -144,10 +144,10 @@ def test_audiocaps_with_both_tables_and_half_of_the_clips(clip: Path, zoo: Embed
     head = "file_name," + ",".join(f"caption_{i}" for i in range(1, 6))
     (folder / "test957.csv").write_text("\n".join([head, *wide]) + "\n")
     results, told = evaluate(zoo, tmp_path, tmp_path / "out", recipe=RECIPES / "retrieval-audiocaps.yaml")
-    found = {r["name"]: (r["clips"], r["captions"], r["manifest"]["missing"]) for r in results}
+    found = {r.name: (r.clips, r.notes["captions"], r.manifest["missing"]) for r in results}
     assert found == {"audiocaps": (3, 15, 3), "audiocaps-957": (2, 10, 2)}
-    assert "audiocaps: 3 of the 975 clips of audiocaps are there: no figure to compare with others'" in told
-    assert "audiocaps-957: 2 of the 4 clips of audiocaps are there: no figure to compare with others'" in told
+    assert "audiocaps: 3 of the 975 clips of audiocaps are there: do not compare the figures with others'" in told
+    assert "audiocaps-957: 2 of the 4 clips of audiocaps are there: do not compare the figures with others'" in told
     assert any(line.startswith("audiocaps-883: Unknown split in audiocaps 'test883'") for line in told)
 
 
@@ -185,7 +185,7 @@ def test_what_was_stopped_goes_on(clip: Path, zoo: Embedder, tmp_path: Path, mon
         run(EMOTION, zoo, tmp_path, tmp_path / "out", log=lines.append)
     assert lines[0].startswith("tess: stopped. The same command goes on from there")
     (got,), _ = evaluate(zoo, tmp_path, tmp_path / "out")
-    assert (got["speed"]["cached"], got["speed"]["embedded"]) == (2, 2)
+    assert (got.speed["cached"], got.speed["embedded"]) == (2, 2)
 
 
 def test_names_that_are_no_utf_8(clip: Path, zoo: Embedder, tmp_path: Path) -> None:
@@ -195,23 +195,23 @@ def test_names_that_are_no_utf_8(clip: Path, zoo: Embedder, tmp_path: Path) -> N
     except OSError:
         pytest.skip("this file system takes UTF-8 alone")
     (got,), lines = evaluate(zoo, data, tmp_path / "out")
-    assert got["clips"] == got["speed"]["embedded"] == 1 and "donn" in lines[-2]
+    assert got.clips == got.speed["embedded"] == 1 and "donn" in lines[-2]
     (again,), _ = evaluate(zoo, data, tmp_path / "out")
-    assert again["speed"]["cached"] == 1
+    assert again.speed["cached"] == 1
     rows = [replace(row, original={"file": row.audio}) for row in rows_from_corpus("tess", data / "TESS")]
     write_manifest(tmp_path / "rows.jsonl", rows)
     assert list(read_manifest(tmp_path / "rows.jsonl")) == rows
     write_shards(rows, tmp_path / "shards", ShardConfig(workers=1))
     (path,) = (tmp_path / "shards").glob("*.tar")
     assert next(read_shard(path)).row.original == rows[0].original
-    listed = report.write_clips(tmp_path / "clips.jsonl", [{"file": rows[0].audio, "found": True}])
+    listed = runner.write_clips(tmp_path / "clips.jsonl", [{"file": rows[0].audio, "found": True}])
     assert listed["found"] == 1 and json.loads((tmp_path / "clips.jsonl").read_text())["file"] == rows[0].audio
 
 
 def test_a_trial_takes_some_of_each_class_and_says_so(clip: Path, zoo: Embedder, tmp_path: Path) -> None:
     ravdess(tmp_path / "RAVDESS", clip, range(1, 5))
     (got,), lines = evaluate(zoo, tmp_path, tmp_path / "out", "limit=16")
-    assert got["limit"] == 16 and set(got["labels"].values()) == {2}
+    assert got.limit == 16 and set(got.labels.values()) == {2}
     assert lines[0].endswith("| a trial on at most 16 clips")
     with pytest.raises(ClaraError, match="limit=0: expected"):
         evaluate(zoo, tmp_path, tmp_path / "out", "limit=0")

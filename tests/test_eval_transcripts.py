@@ -24,12 +24,14 @@ def test_figures_by_hand() -> None:
     text = torch.eye(2)
     audio = normalize(torch.tensor([[0.9, 0.1], [0.2, 0.8], [0.3, 0.7]]), dim=-1)
     found = sentence_figures(audio, text, np.array([0, 1, 0]))
-    assert found["t2a"]["R@1"] == 1.0 and found["t2a"]["ranks"] == "1 1"  # one of its two clips is found first
-    assert found["t2a"]["mAP@10"] == pytest.approx(1.0)  # and the other second
-    assert found["a2t"]["R@1"] == pytest.approx(2 / 3) and found["a2t"]["ranks"] == "1 1 2"
-    assert found["chance"] == {"t2a": 0.5, "a2t": 0.5}
+    assert (
+        found.value("t2a", "R@1") == 1.0 and found.outcomes["t2a"].text == "1 1"
+    )  # one of its two clips is found first
+    assert found.value("t2a", "mAP@10") == pytest.approx(1.0)  # and the other second
+    assert found.value("a2t", "R@1") == pytest.approx(2 / 3) and found.outcomes["a2t"].text == "1 1 2"
+    assert found.figure("t2a", "R@1").chance == found.figure("a2t", "R@1").chance == 0.5
     same = sentence_figures(audio, torch.ones(2, 2) / 2**0.5, np.array([0, 1, 0]))
-    assert same["a2t"]["R@1"] == 0.0  # a tie counts against the query
+    assert same.value("a2t", "R@1") == 0.0  # a tie counts against the query
 
 
 @pytest.fixture
@@ -42,18 +44,18 @@ def spoken(context: Context, monkeypatch: pytest.MonkeyPatch) -> Context:
 
 def test_clips_are_drawn_by_the_seed(spoken: Context) -> None:
     whole = transcripts(TranscriptConfig(data("test")), spoken)
-    assert (whole["clips"], whole["sentences"], whole["without"]) == (12, len(HZ), 0)
-    assert whole["t2a"]["R@1"] == whole["a2t"]["R@1"] == 1.0 and len(whole["examples"]) == 8
+    assert (whole.clips, whole.notes["sentences"], whole.notes["without"]) == (12, len(HZ), 0)
+    assert whole.value("t2a", "R@1") == whole.value("a2t", "R@1") == 1.0 and len(whole.examples) == 8
     some = [transcripts(TranscriptConfig(data("test"), clips=7), spoken) for _ in range(2)]
-    assert some[0] == some[1] and some[0]["clips"] == 7
+    assert some[0] == some[1] and some[0].clips == 7
 
 
 def test_a_translation_is_the_query(spoken: Context, corpus: Path) -> None:
     dog, rain = NAMES["dog"], NAMES["rain"]
     (corpus.parent / "en.csv").write_text(f"transcript,translation\n{dog},{rain}\n{rain},{dog}\n{NAMES['cat']},\n")
     found = transcripts(TranscriptConfig(data("test"), translations="en.csv"), spoken)
-    assert (found["clips"], found["sentences"], found["without"]) == (4, 2, 8)
-    assert found["t2a"]["R@1"] == 0.0
+    assert (found.clips, found.notes["sentences"], found.notes["without"]) == (4, 2, 8)
+    assert found.value("t2a", "R@1") == 0.0
     with pytest.raises(ClaraError, match="no such file"):
         transcripts(TranscriptConfig(data("test"), translations="gone.csv"), spoken)
 

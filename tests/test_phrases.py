@@ -8,6 +8,7 @@ import re
 import unicodedata
 from collections import Counter
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -18,9 +19,11 @@ from clara.config import load_yaml
 from clara.data.manifest import Row
 from clara.errors import ClaraError
 from clara.eval.clips import AudioTextEmbedder, Context, DataSpec
-from clara.eval.report import headline
-from clara.eval.wordings import DRAWS, against_first, load_phrases, one_text, worded
+from clara.eval.scores import Place
+from clara.eval.wordings import DRAWS, load_phrases, one_text, over_kinds, worded
 from clara.eval.zero_shot import ZeroShotConfig, zero_shot
+from clara.report.text import headline
+from clara.results import Figure
 from clara.text.prompts import fill, load_language, prompts, slots, term
 
 RECIPES = Path(__file__).parents[1] / "recipes"
@@ -188,36 +191,30 @@ def test_one_text_is_the_mean_over_single_texts() -> None:
     def scores(texts: list[str]) -> torch.Tensor:
         return torch.tensor([score[t] for t in texts]).T
 
-    found = one_text([["good", "bad"], ["other"]], scores, truth_B, 0)
-    assert found["draws"] == DRAWS
+    accuracy, uar = one_text(Place("en/one_text"), [["good", "bad"], ["other"]], scores, truth_B, 0)
     rng = np.random.default_rng(0)
     right = [1.0 if rng.integers([2, 1])[0] == 0 else 0.5 for _ in range(DRAWS)]
-    assert found["uar"] == pytest.approx(np.mean(right)) and 0.5 < found["uar"] < 1
-    assert found["accuracy_std"] == pytest.approx(np.std(right, ddof=1))
+    assert uar.value == pytest.approx(np.mean(right)) and 0.5 < uar.value < 1
+    assert accuracy.std == pytest.approx(np.std(right, ddof=1))
 
 
 def test_shares_are_of_the_first_kind() -> None:
-    def node(value: float, single: float) -> dict:
-        return {
-            "plain": {"accuracy": value, "uar": value / 2},
-            "one_text": {"accuracy": single, "uar": single / 2},
-        }
+    def given(head: str, value: float, single: float) -> list[Figure]:
+        pairs = [("plain", "accuracy", value), ("plain", "uar", value / 2)]
+        pairs += [("one_text", "accuracy", single), ("one_text", "uar", single / 2)]
+        return [Figure("", metric, v, where=f"{head}/{end}") for end, metric, v in pairs]
 
-    found = against_first(
-        {
-            "templates": {"en": node(0.8, 0.6), "de": node(0.4, 0.4)},
-            "labels": {"en": node(0.4, 0.2), "de": node(0.4, 0.4)},
-        }
-    )
-    assert found["labels"]["languages"]["en"]["share"] == {
-        "accuracy": 0.5,
-        "uar": 0.5,
-        "one_text": {"accuracy": 0.25, "uar": 0.25},
-    }
-    assert found["labels"]["mean"]["accuracy"] == pytest.approx(0.4)
-    assert found["labels"]["mean"]["share"]["accuracy"] == pytest.approx(0.4 / 0.6)
-    assert found["templates"]["mean"]["one_text"]["accuracy"] == pytest.approx(0.5)
-    assert "languages" not in found["templates"]
+    figures = given("en", 0.8, 0.6) + given("de", 0.4, 0.4)
+    figures += given("labels/en", 0.4, 0.2) + given("labels/de", 0.4, 0.4)
+    found = {(f.where, f.metric): f for f in over_kinds(figures, ["templates", "labels"], ["en", "de"], "uar")}
+    value = {key: f.value for key, f in found.items()}
+    assert value["labels/en/plain", "accuracy of templates"] == value["labels/en/plain", "uar of templates"] == 0.5
+    assert value["labels/en/one_text", "uar of templates"] == 0.25
+    assert value["labels/mean", "accuracy"] == pytest.approx(0.4)
+    assert value["labels/mean", "accuracy of templates"] == pytest.approx(0.4 / 0.6)
+    assert value["templates/mean/one_text", "accuracy"] == pytest.approx(0.5)
+    assert found["labels/mean", "uar"].primary and not found["labels/mean", "accuracy"].primary
+    assert not any(where.startswith("templates") and " of " in metric for where, metric in found)
 
 
 class Words:
@@ -251,16 +248,16 @@ def test_an_evaluation_says_each_kind_with_its_share(context: Context) -> None:
     spec = DataSpec("esc50")
     kinds = ("templates", "labels", "paraphrases")
     got = zero_shot(ZeroShotConfig(spec, "sound", languages=("en",), prompts=kinds), context)
-    assert got["languages"]["en"]["plain"]["accuracy"] == 1.0
-    assert list(got["wordings"]) == list(kinds)
-    assert got["wordings"]["labels"]["languages"]["en"]["share"]["accuracy"] == 1.0
-    paraphrases = got["wordings"]["paraphrases"]["languages"]["en"]
-    assert paraphrases["prompts"]["dog"] == list(load_phrases(FOLDER, "en")["sound"]["dog"])
-    assert paraphrases["share"]["accuracy"] == 0.5  # no word of rain: every clip is a dog's
-    lines = headline({"name": "esc50", "config": {"task": "sound"}, **got})
-    assert any("paraphrases 0.500 (50 %), one alone 0.500 (50 %)" in line for line in lines), lines
+    assert got.value("en/plain", "accuracy") == 1.0
+    assert {f.where.split("/")[0] for f in got.figures} == {"en", *kinds}
+    assert got.value("labels/en/plain", "accuracy of templates") == 1.0
+    assert got.prompts["paraphrases/en"]["dog"] == list(load_phrases(FOLDER, "en")["sound"]["dog"])
+    assert got.value("paraphrases/en/plain", "accuracy of templates") == 0.5  # no word of rain: every clip is a dog's
+    lines = headline(replace(got, name="esc50"))
+    (line,) = (line for line in lines if line.startswith("esc50 paraphrases en one text: accuracy 0.500"))
+    assert "accuracy, share of templates 50 %" in line
     alone = zero_shot(ZeroShotConfig(spec, "sound", prompts=("paraphrases",)), context)
-    assert alone["languages"]["en"]["plain"]["accuracy"] == 0.5 and "wordings" not in alone
+    assert alone.value("en/plain", "accuracy") == 0.5 and "paraphrases" not in alone.prompts
 
 
 def test_kinds_of_prompts_that_do_not_go_are_refused(context: Context) -> None:

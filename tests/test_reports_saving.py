@@ -223,14 +223,16 @@ def test_18_a_state_saved_over_itself_is_never_gone(tmp_path: Path) -> None:
 
 
 def test_18_embeddings_of_another_run_are_not_a_results_map(tmp_path: Path) -> None:
-    from clara.eval.page import _map_of
+    from clara.report.page import _map_of
+    from clara.results import Result
 
     kept = tmp_path / "r.m.e.npz"
     np.savez(kept, vectors=np.ones((2, 2)), labels=np.array(["a", "b"]))
     stated = {"file": kept.name, "sha256": saving.sha256_of(kept)}
-    assert _map_of(tmp_path / "r.m.json", {"name": "e", "embeddings": stated}) == kept
+    result = Result(2, (), name="e", embeddings=stated)
+    assert _map_of(tmp_path / "r.m.json", result) == kept
     np.savez(kept, vectors=np.zeros((2, 2)), labels=np.array(["a", "b"]))
-    assert _map_of(tmp_path / "r.m.json", {"name": "e", "embeddings": stated}) is None
+    assert _map_of(tmp_path / "r.m.json", result) is None
 
 
 def test_15_files_have_the_mode_of_any_new_file(tmp_path: Path) -> None:

@@ -30,8 +30,11 @@ from clara.zoo.lineage import front_matter, inherited, statement, with_front
 
 CARD = {
     "license": "CC BY-NC-SA 4.0",
-    "corpora": [{"name": "ESC-50", "license": "CC BY-NC 3.0", "clips": 1200}, {"name": "nEMO"}],
-    "touches": {"ESC-50": "folds 1 to 3"},
+    "trained_on": [
+        {"corpus": "esc50", "folds": [1, 2, 3], "license": "CC BY-NC 3.0", "clips": 1200},
+        {"corpus": "nemo", "splits": ["train"]},
+    ],
+    "held_out": {"emodb": "by choice"},
 }
 
 
@@ -47,7 +50,7 @@ def test_8_a_fine_tuned_checkpoint_knows_what_its_start_had_heard(tmp_path: Path
     name = f"dir:{finetune(table, start, tmp_path / 'out', quick)}"
     said = statement(name)
     assert said.license == "CC BY-NC-SA 4.0"
-    assert {c.name: c.clips for c in said.corpora} == {"ESC-50": 1200, "nEMO": "not published", "t": 4}
+    assert {t.corpus: t.clips for t in said.trained_on} == {"esc50": 1200, "nemo": "not published", "t": 4}
     training = training_of(name)
     assert judge("nemo", training).status == "seen" and judge("t", training).status == "seen"
     assert judge("esc50", training, ["fold5"]).status == "same-source"
@@ -56,7 +59,7 @@ def test_8_a_fine_tuned_checkpoint_knows_what_its_start_had_heard(tmp_path: Path
     finetune(table, start, tmp_path / "out", quick)  # done: the same card again
     assert (tmp_path / "out" / "checkpoint" / "README.md").read_text() == before
     again = f"dir:{finetune(table, name, tmp_path / 'second', quick)}"  # and from generation to generation
-    assert {c.name for c in statement(again).corpora} == {"ESC-50", "nEMO", "t"}
+    assert {t.corpus for t in statement(again).trained_on} == {"esc50", "nemo", "t"}
 
 
 def test_8_what_a_start_does_not_say_stays_unsaid(tmp_path: Path) -> None:
@@ -68,28 +71,28 @@ def test_8_what_a_start_does_not_say_stays_unsaid(tmp_path: Path) -> None:
 
 def test_8_an_average_heard_all_that_its_parts_heard(tmp_path: Path) -> None:
     one = with_card(tmp_path / "one", CARD)
-    two = with_card(tmp_path / "two", {"license": "CC0", "corpora": [{"name": "EMO-DB"}]})
+    two = with_card(tmp_path / "two", {"license": "CC0", "trained_on": [{"corpus": "emodb"}]})
     said = statement(f"dir:{average([one, two], [0.5, 0.5], tmp_path / 'out')}")
     assert said.license == "CC BY-NC-SA 4.0 AND CC0"
-    assert {c.name for c in said.corpora} == {"ESC-50", "nEMO", "EMO-DB"} and said.touches == CARD["touches"]
+    assert {t.corpus for t in said.trained_on} == {"esc50", "nemo", "emodb"} and not said.held_out
 
 
 def test_8_a_trained_checkpoint_names_its_corpora(tmp_path: Path) -> None:
     folder = run(tone_config(write_tones(tmp_path / "tones-0.tar"), tmp_path / "out", steps=1))
     front = front_matter(folder / "README.md")
-    assert [(c["name"], c["clips"]) for c in front["corpora"]] == [("tones", 32)] and "license" not in front
+    assert [(t["corpus"], t["clips"]) for t in front["trained_on"]] == [("tones", 32)] and "license" not in front
     assert judge("tones", training_of(f"dir:{folder}")).status == "seen"
 
 
 def test_8_folds_that_were_trained_on_since_are_no_excuse(tmp_path: Path) -> None:
-    front = dict(CARD, corpora=[*CARD["corpora"], {"name": "esc50"}])
+    front = dict(CARD, trained_on=[*CARD["trained_on"], {"corpus": "esc50"}])
     name = with_card(tmp_path / "a", front)
     assert judge("esc50", training_of(name), ["fold5"]).status == "seen"
 
 
 def test_8_a_repository_of_the_table_is_known_by_its_row() -> None:
     assert training_of("hf:laion/clap-htsat-unfused") == training_of("hf:laion/clap-htsat-unfused@main")
-    assert "LAION-Audio-630K" in " ".join(training_of("hf:laion/clap-htsat-unfused").names)
+    assert "laion_630k" in {t.corpus for t in training_of("hf:laion/clap-htsat-unfused").trained_on}
     assert training_of("hf:org/unknown") is None
 
 

@@ -130,7 +130,7 @@ def test_15_words_with_a_limit(context: Context, corpus: Path, tmp_path: Path) -
     )
     for limit in (2, 5, 9):
         (result,) = run(recipe, context.zoo, corpus, tmp_path / str(limit), [f"limit={limit}"], log=lambda line: None)
-        assert result["limit"] == limit and result["clips"] <= limit and len(result["labels"]) >= 2
+        assert result.limit == limit and result.clips <= limit and len(result.labels) >= 2
 
 
 def test_15_data_is_the_folder_of_corpora_or_the_corpus_itself(tmp_path: Path) -> None:

@@ -17,7 +17,7 @@ def report(
     method: Annotated[str, typer.Option("--map", help="Of embeddings: pca, or tsne (needs scikit-learn).")] = "pca",
 ) -> None:
     """One page of results: tables, differences between models, confusions, maps, examples, speed."""
-    from clara.eval.page import write_report
+    from clara.report.page import write_report
 
     typer.echo(write_report(results, out, method, lambda line: typer.echo(line, err=True)))
 
@@ -31,7 +31,7 @@ def card(
     ] = False,
 ) -> None:
     """Fill a checkpoint's card from result files; a figure without one is removed."""
-    from clara.eval.cards import fill_card
+    from clara.report.cards import fill_card
 
     figures = fill_card(name, results, every, typer.echo)
     typer.echo(f"{name}: {len(figures)} figures")

@@ -226,7 +226,7 @@ class TrainBatches(Dataset):
         plans = [self._plan(i, rng) for i, rng in zip(chosen, rngs)]
         texts = [self._text(plan, rng) for plan, rng in zip(plans, rngs)]
         captions = self._captions(plans, texts, np.random.default_rng([self.seed, step, 2]))
-        share, size = ROUND * -(-len(captions) // (ROUND * self.world)), len(chosen) // self.world
+        share, size = ROUND * max(1, -(-len(captions) // (ROUND * self.world))), len(chosen) // self.world
         positive_BU, ignore_BU, text_index_B = self._targets(plans, texts, captions, share * self.world)
         mine = range(self.rank * size, (self.rank + 1) * size)
         said = [c.text for c in captions] + [self.filler] * (share * self.world - len(captions))

@@ -56,7 +56,8 @@ class Corpus:
     """What a corpus is: its licence as stated upstream, its source, its main task and languages, how to cite it.
 
     `clips`: how many it publishes, by split, "all" or "field=value". `partial`: clips vanish upstream (YouTube), so
-    rows without a file are left out and counted.
+    rows without a file are left out and counted. `sources`: other corpora or archives that its recordings come from
+    (empty: recorded for it; None: not known).
     """
 
     name: str
@@ -67,6 +68,7 @@ class Corpus:
     citation: str = ""
     clips: dict[str, int] = field(default_factory=dict)
     partial: bool = False
+    sources: tuple[str, ...] | None = ()
 
 
 FIELDS = {f.name: f for f in dataclasses.fields(Row)}

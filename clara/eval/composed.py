@@ -9,7 +9,6 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from itertools import combinations
-from typing import Any
 
 import numpy as np
 import torch
@@ -19,6 +18,8 @@ from clara.errors import ClaraError
 from clara.eval.clips import Context, DataSpec, labelled, language_codes, source
 from clara.eval.embeddings import CHUNK
 from clara.eval.retrieval import caption_figures
+from clara.eval.scores import shown
+from clara.results import Result
 from clara.text.prompts import load_language, term
 
 FRAME_SECONDS = 0.02
@@ -51,19 +52,26 @@ class Mixture:
     offset: float
 
 
-def composed_retrieval(config: ComposedConfig, context: Context) -> dict[str, Any]:
-    """The caption protocol on composed clips, by caption language: {"clips", "languages": {code: {t2a, a2t, …}}}."""
+def composed_retrieval(config: ComposedConfig, context: Context) -> Result:
+    """The caption protocol on composed clips, by caption language: figures at "CODE/t2a" and "CODE/a2t"."""
     rows, labels = labelled(context.rows(config.data), "sound")
     plan = mixtures([row.audio for row in rows], labels, config, context.seed)
     parts, waves = [], _waves(plan, config)
     while chunk := [(wave, config.sample_rate) for _, wave in zip(range(CHUNK), waves)]:
         parts.append(context.zoo.embed_audio(chunk, batch_size=context.supply.batch_size))
-    audio_AD, out = torch.cat(parts), {}
-    for code in language_codes(config.languages):
-        texts = [captions(m.labels, code) for m in plan]
-        out[code] = caption_figures(context, audio_AD, texts, config.chunk)
-        out[code]["templates"], out[code]["example"] = list(load_language(code).compose), texts[0]
-    return {"clips": len(plan), "source_clips": len(rows), "languages": out}
+    audio_AD, codes = torch.cat(parts), language_codes(config.languages)
+    found = []
+    for code in codes:
+        primary, texts = "R@1" if shown(code, codes) else None, [captions(m.labels, code) for m in plan]
+        found.append(caption_figures(context, audio_AD, texts, config.chunk, code, primary))
+    return Result(
+        len(plan),
+        tuple(f for one in found for f in one.figures),
+        languages=tuple(codes),
+        outcomes={where: outcomes for one in found for where, outcomes in one.outcomes.items()},
+        examples=found[0].examples,
+        notes={"source_clips": len(rows), "languages": {code: one.notes for code, one in zip(codes, found)}},
+    )
 
 
 def mixtures(audio: Sequence[str], labels: Sequence[str], config: ComposedConfig, seed: int) -> list[Mixture]:

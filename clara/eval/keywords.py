@@ -14,8 +14,9 @@ from clara.calibration import offsets
 from clara.data.manifest import Row
 from clara.errors import ClaraError, unknown
 from clara.eval.clips import Context, DataSpec
-from clara.eval.probe import draw_shots, prototypes, summary
-from clara.eval.zero_shot import figures
+from clara.eval.probe import draw_shots, prototypes
+from clara.eval.scores import Place, draw_figures, shown
+from clara.results import Result
 from clara.text.prompts import languages as known_languages
 from clara.text.prompts import load_language, own_prompts, prompts
 
@@ -38,29 +39,35 @@ class KeywordConfig:
     keys: bool = False
 
 
-def keywords(config: KeywordConfig, context: Context) -> dict[str, Any]:
-    """Evaluate each language by itself.
-
-    Returns:
-        {"clips", "spoken": {code: {"clips", "words", "zero_shot": {prompts, plain, calibrated}, "shots": {n: {accuracy,
-        accuracy_std, accuracy_95, uar, uar_std, runs}}}}, "mean": {"zero_shot": accuracy, "shots": {n: accuracy}}}: the
-        mean is over languages. A language without a file has its words alone for prompts.
-    """
+def keywords(config: KeywordConfig, context: Context) -> Result:
+    """Evaluate each language by itself: figures at "CODE/text/plain", "CODE/text/calibrated" and "CODE/N-shot", and the
+    mean over languages at "mean/text" and "mean/N-shot". A language without a file has its words alone for prompts."""
     taught, judged = context.taught(config.train, config.test, max(config.shots, default=1))
     train, test = _spoken(taught), _spoken(judged)
     for code in config.languages:
         if code not in test and context.limit is None:
             raise unknown(f"spoken language of {config.test.corpus}", code, test)
-    out = {}
-    for code in [c for c in config.languages or sorted(test) if c in test]:
+    out: dict[str, Result] = {}
+    codes = [c for c in config.languages or sorted(test) if c in test]
+    for code in codes:
         words = choose_words(train.get(code, ()), test[code], config)
         if len(words) > 1:
-            out[code] = _language(code, words, train[code], test[code], config, context)
+            primary = "accuracy" if shown(code, codes) else None
+            out[code] = _language(code, words, (train[code], test[code]), config, context, primary)
     if not out:
         raise ClaraError(f"No language has two words with {max(config.shots, default=0)} training clips each.")
-    shots = {str(n): float(np.mean([v["shots"][str(n)]["accuracy"] for v in out.values()])) for n in config.shots}
-    mean = {"zero_shot": float(np.mean([v["zero_shot"]["plain"]["accuracy"] for v in out.values()])), "shots": shots}
-    return {"clips": sum(v["clips"] for v in out.values()), "spoken": out, "mean": mean}
+    figures = [f for one in out.values() for f in one.figures]
+    for what, end in (("by text", "text/plain"), *((f"{n}-shot", f"{n}-shot") for n in config.shots)):
+        mean = Place(f"mean/{end.removesuffix('/plain')}", "accuracy", f"mean of {len(out)} languages, {what}")
+        figures.append(mean.figure("accuracy", np.mean([v.value(f"{c}/{end}", "accuracy") for c, v in out.items()])))
+    return Result(
+        sum(one.clips for one in out.values()),
+        tuple(figures),
+        languages=tuple(out),
+        outcomes={where: o for one in out.values() for where, o in one.outcomes.items()},
+        prompts={code: one.prompts[code] for code, one in out.items()},
+        notes={"spoken": {code: {"clips": one.clips, **one.notes} for code, one in out.items()}},
+    )
 
 
 def _spoken(rows: Sequence[Row]) -> dict[str, list[Row]]:
@@ -79,9 +86,14 @@ def choose_words(train: Sequence[Row], test: Sequence[Row], config: KeywordConfi
 
 
 def _language(
-    code: str, words: list[str], train: Sequence[Row], test: Sequence[Row], config: KeywordConfig, context: Context
-) -> dict[str, Any]:
-    rank, kept = Counter(), []
+    code: str,
+    words: list[str],
+    rows: tuple[Sequence[Row], Sequence[Row]],
+    config: KeywordConfig,
+    context: Context,
+    primary: str | None,
+) -> Result:
+    (train, test), rank, kept = rows, Counter(), []
     for row in sorted(test, key=lambda row: row.audio):
         rank[row.label] += 1
         if row.label in words and (config.per_word is None or rank[row.label] <= config.per_word):
@@ -92,21 +104,24 @@ def _language(
     else:
         texts = own_prompts(words, load_language(code).templates["word"] if code in known_languages() else ("{}",))
     score_BK = test_BD @ context.labels(texts).T
-    found: dict[str, Any] = {
-        "prompts": dict(zip(words, texts)),
-        "plain": figures(score_BK, truth_B, words, context.seed),
-        "calibrated": figures(score_BK - offsets(score_BK, "mean"), truth_B, words, context.seed),
-    }
+    runs = {"text/plain": [score_BK], "text/calibrated": [score_BK - offsets(score_BK, "mean")]}
     pool = [row for row in train if row.label in words]
-    y_N, shots = np.array([words.index(row.label) for row in pool]), {}
+    y_N = np.array([words.index(row.label) for row in pool])
     for n in config.shots:
-        picks = [draw_shots(y_N, n, words, context.seed + i) for i in range(config.seeds)]
-        runs = []
-        for pick in picks:
+        runs[f"{n}-shot"] = []
+        for pick in [draw_shots(y_N, n, words, context.seed + i) for i in range(config.seeds)]:
             x_ND = context.audio([pool[i] for i in pick])
             near_BK = (test_BD - x_ND.mean(0)) @ prototypes(x_ND, torch.from_numpy(y_N[pick]), len(words)).T
-            runs.append(near_BK.argmax(1).numpy())
-        shots[str(n)] = summary(runs, truth_B, words, context.seed)
+            runs[f"{n}-shot"].append(near_BK)
+    figures, outcomes = [], {}
+    for end, scores in runs.items():
+        place = Place(f"{code}/{end}", primary)
+        named = [s_BK.argmax(1).numpy() for s_BK in scores]
+        found, outcomes[place.where] = draw_figures(place, named, truth_B, len(words), context.seed)
+        figures += found
     every = {row.label for row in test}
-    left = {"words_left_out": sorted(every - set(words))} if len(every) <= config.words else {}
-    return {"clips": len(kept), "words": len(words), **left, "zero_shot": found, "shots": shots}
+    notes: dict[str, Any] = {"words": len(words)}
+    if len(every) <= config.words:
+        notes["words_left_out"] = sorted(every - set(words))
+    prompted = {code: dict(zip(words, texts))}
+    return Result(len(kept), tuple(figures), outcomes=outcomes, prompts=prompted, notes=notes)

@@ -20,10 +20,11 @@ import numpy as np
 
 from clara.config import build, load_yaml, override, recipe_path, to_dict
 from clara.errors import ClaraError, unknown
-from clara.eval import report
 from clara.eval.contamination import judge, training_of
 from clara.eval.runner import load_recipe
 from clara.eval.runner import run as evaluate
+from clara.report.tables import markdown
+from clara.results import Result, read_results, write_json
 from clara.train import trainer
 from clara.train.checkpoint import FREE, differences, steps_in
 from clara.train.recipe import TrainConfig, check
@@ -197,11 +198,16 @@ def _one(plan: _Plan, corpus: str, seed: int) -> dict[str, Any]:
     general = [s for s in config.eval_settings if not s.startswith("evaluations.")]
     settings = ["pictures=false", *general, chosen]
     (result,) = evaluate(plan.eval_path, f"dir:{checkpoint}", config.data, folder / "eval", settings, _silent)
-    found = result["languages"][config.language]
-    figures = {kind: {k: found[kind][k] for k in (*RATES, "per_class_recall")} for kind in KINDS}
-    weights = json.loads(next((folder / "eval").glob("*.json")).read_text(encoding="utf-8"))["checkpoint"]["sha256"]
-    out = {"corpus": corpus, "seed": seed, "clips": result["clips"], "labels": result["labels"], **figures}
-    return out | {"clips_sha256": result["clips_sha256"], "sha256": weights, "init": training.init}
+    figures = {kind: _figures(result, f"{config.language}/{kind}") for kind in KINDS}
+    weights = read_results(next((folder / "eval").glob("*.json"))).checkpoint["sha256"]
+    out = {"corpus": corpus, "seed": seed, "clips": result.clips, "labels": result.labels, **figures}
+    return out | {"clips_sha256": result.clips_sha256, "sha256": weights, "init": training.init}
+
+
+def _figures(result: Result, where: str) -> dict[str, Any]:
+    counts = result.confusion(where)
+    recall = {k: float(n[i] / n.sum()) if n.any() else None for i, (k, n) in enumerate(zip(result.labels, counts))}
+    return {rate: result.value(where, rate) for rate in RATES} | {"per_class_recall": recall}
 
 
 def _tell_of_init(plan: _Plan, corpus: str, log: Callable[[str], None]) -> None:
@@ -249,31 +255,28 @@ def _spread(values: Sequence[float]) -> dict[str, float | None]:
 def _write(out: Path, made: dict[str, Any], config: LeaveOneOutConfig) -> None:
     if not _writes():
         return
-    report.write_json(out / f"{RESULT}.json", {"config": to_dict(config)} | made)
+    write_json(out / f"{RESULT}.json", {"config": to_dict(config)} | made)
     (out / f"{RESULT}.md").write_text(_markdown(made, config) + "\n", encoding="utf-8")
 
 
 def _markdown(made: Mapping[str, Any], config: LeaveOneOutConfig) -> str:
     """The figures as two tables: UAR and accuracy by corpus with their mean, and recall by class."""
-    lines = ["| left out | clips | seeds | UAR plain | UAR calibrated | accuracy plain | accuracy calibrated |"]
-    lines.append("|---|---|---|---|---|---|---|")
+    rates = [["left out", "clips", "seeds", "UAR plain", "UAR calibrated", "accuracy plain", "accuracy calibrated"]]
+    recalls = [["left out", "recall by class, plain → calibrated"]]
     for corpus, found in made["corpora"].items():
         beside = "" if corpus in (config.mean_over or config.corpora) else " (not in the mean)"
-        lines.append(f"| {corpus}{beside} | {found['clips']} | {len(found['seeds'])} | {_cells(found)} |")
+        rates.append([f"{corpus}{beside}", str(found["clips"]), str(len(found["seeds"])), *_cells(found)])
+        plain, calibrated = (found[kind]["per_class_recall"] for kind in KINDS)
+        recalls.append([corpus, ", ".join(f"{k} {plain[k]:.2f} → {calibrated[k]:.2f}" for k in plain)])
     mean = made["mean"]
     if mean["seeds"]:
-        lines.append(f"| **mean of {len(mean['corpora'])}** | | {len(mean['seeds'])} | {_cells(mean)} |")
-    lines += ["", "| left out | recall by class, plain → calibrated |", "|---|---|"]
-    for corpus, found in made["corpora"].items():
-        plain, calibrated = (found[kind]["per_class_recall"] for kind in KINDS)
-        classes = ", ".join(f"{k} {plain[k]:.2f} → {calibrated[k]:.2f}" for k in plain)
-        lines.append(f"| {corpus} | {classes} |")
-    return "\n".join(lines)
+        rates.append([f"**mean of {len(mean['corpora'])}**", "", str(len(mean["seeds"])), *_cells(mean)])
+    return "\n".join([*markdown(rates), "", *markdown(recalls)])
 
 
-def _cells(found: Mapping[str, Any]) -> str:
+def _cells(found: Mapping[str, Any]) -> list[str]:
     def cell(kind: str, rate: str) -> str:
         value = found[kind][rate]
         return f"{value['mean']:.3f}" + ("" if value["std"] is None else f" ± {value['std']:.3f}")
 
-    return " | ".join(cell(kind, rate) for rate in RATES for kind in KINDS)
+    return [cell(kind, rate) for rate in RATES for kind in KINDS]

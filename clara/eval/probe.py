@@ -4,20 +4,17 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor
 from torch.nn.functional import cross_entropy, normalize
 
-from clara import metrics
 from clara.data.manifest import Row
 from clara.errors import ClaraError, unknown
 from clara.eval.clips import Context, DataSpec, labelled
-from clara.eval.languages import rates_with_intervals
-from clara.eval.outcomes import pack_counts
-from clara.eval.zero_shot import figures_of
+from clara.eval.scores import Place, draw_figures, primary_metric
+from clara.results import Result
 
 METHODS = ("prototype", "probe")
 FOLDS = 3
@@ -39,12 +36,9 @@ class ProbeConfig:
     l2: tuple[float, ...] = (0.001, 0.01, 0.1)
 
 
-def probe(config: ProbeConfig, context: Context) -> dict[str, Any]:
-    """Score prototypes and linear probes on the test clips.
-
-    Returns:
-        {"clips", "train_clips", "shots", "labels", "methods": {name: {accuracy, accuracy_std, accuracy_95, uar,
-        uar_std, uar_95, runs}}}: mean and standard deviation over draws; the intervals are over test clips.
+def probe(config: ProbeConfig, context: Context) -> Result:
+    """Score prototypes and linear probes on the test clips: figures at "prototype" and "probe", mean and standard
+    deviation over draws of training clips; the intervals are over test clips.
 
     Raises:
         ClaraError: a clip in both sets, a class of the test set without training clips, too few clips for `shots`.
@@ -72,13 +66,14 @@ def probe(config: ProbeConfig, context: Context) -> dict[str, Any]:
                 l2 = choose_l2(x_ND, y, groups[pick], config.l2, context.seed)
                 scores = fit_probe(x_ND, y, len(labels), l2)(test_BD)
             runs[method].append(scores.argmax(1).numpy())
-    return {
-        "clips": len(test_rows),
-        "train_clips": len(pick),
-        "shots": config.shots,
-        "labels": labels,
-        "methods": {method: summary(found, truth_B, labels, context.seed) for method, found in runs.items()},
-    }
+    figures, outcomes = [], {}
+    for method, found in runs.items():
+        place = Place(method, primary_metric(config.task))
+        more, outcomes[method] = draw_figures(place, found, truth_B, len(labels), context.seed)
+        figures += more
+    counts = dict(zip(labels, np.bincount(truth_B, minlength=len(labels)).tolist()))
+    notes = {"train_clips": len(pick), "shots": config.shots}
+    return Result(len(test_rows), tuple(figures), counts, outcomes=outcomes, notes=notes)
 
 
 def _check_sets(train: Sequence[Row], test: Sequence[Row], test_names: Sequence[str], labels: Sequence[str]) -> None:
@@ -88,21 +83,6 @@ def _check_sets(train: Sequence[Row], test: Sequence[Row], test_names: Sequence[
     unseen = sorted(set(test_names) - set(labels))
     if unseen:
         raise ClaraError(f"The test set has labels that no training clip has: {unseen[:5]}.")
-
-
-def summary(found: list[np.ndarray], truth_B: np.ndarray, labels: Sequence[str], seed: int) -> dict[str, Any]:
-    """Figures of one array of predictions, or of several draws: mean and standard deviation over them."""
-    if len(found) == 1:
-        return figures_of(found[0], truth_B, labels, seed)
-    out: dict[str, Any] = {"runs": [{"accuracy": metrics.accuracy(truth_B, p)} for p in found]}
-    for run, predicted in zip(out["runs"], found):
-        run["uar"] = metrics.uar(truth_B, predicted)
-    for name in ("accuracy", "uar"):
-        out[f"{name}_std"] = float(np.std([run[name] for run in out["runs"]], ddof=1))
-    correct_BR = np.stack([p == truth_B for p in found], axis=1)
-    out |= rates_with_intervals(truth_B, correct_BR.astype(float), seed)
-    out["hits"] = pack_counts(correct_BR.sum(1))  # in how many of the draws each test clip was right
-    return out
 
 
 def draw_shots(y_N: np.ndarray, shots: int | None, labels: Sequence[str], seed: int) -> np.ndarray:

@@ -7,10 +7,9 @@ cosines are compared at six decimals, so that equal clips and captions tie whate
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 from torch import Tensor
@@ -20,7 +19,8 @@ from clara.data.manifest import Row, split_audio
 from clara.errors import ClaraError
 from clara.eval.clips import Context, DataSpec, source
 from clara.eval.duplicates import TIES, duplicates
-from clara.eval.outcomes import pack_counts
+from clara.eval.scores import Place
+from clara.results import Figure, Outcomes, Result, pack
 
 EXAMPLES, SHOWN = 8, 3  # captions shown with what they find, and how many clips of each
 
@@ -35,18 +35,18 @@ class RetrievalConfig:
     chunk: int = 1024
 
 
-def retrieval(config: RetrievalConfig, context: Context) -> dict[str, Any]:
-    """T2A and A2T figures of clips and their captions, as `caption_figures` gives them, and "manifest": the clips
-    found, with the sha256 of their files, and those missing that the corpus' tables name."""
+def retrieval(config: RetrievalConfig, context: Context) -> Result:
+    """T2A and A2T figures of clips and their captions, as `caption_figures` gives them, with `notes["clips"]`: the
+    clips found, with the sha256 of their files, and those missing that the corpus' tables name."""
     rows, texts = captioned(context.rows(config.data), config.captions)
-    out = caption_figures(context, context.audio(rows), texts, config.chunk)
-    return out | {"manifest": manifest(rows, texts, context.missing)}
+    found = caption_figures(context, context.audio(rows), texts, config.chunk)
+    return replace(found, notes=found.notes | {"clips": manifest(rows, texts, context.missing)})
 
 
 def manifest(
     rows: Sequence[Row], texts: Sequence[Sequence[str]], missing: Sequence[Row]
 ) -> list[dict[str, str | int | bool]]:
-    """One record a clip: its name, how many captions it has, whether it was found, and the sha256 of its bytes."""
+    """A record per clip: its name, how many captions it has, whether it was found, and the sha256 of its bytes."""
     found = []
     for row, own in zip(rows, texts):
         data = source(row.audio)
@@ -78,30 +78,60 @@ def captioned(rows: Sequence[Row], captions: int | None) -> tuple[list[Row], lis
 
 
 def caption_figures(
-    context: Context, audio_AD: Tensor, texts: Sequence[Sequence[str]], chunk: int = 1024
-) -> dict[str, Any]:
+    context: Context,
+    audio_AD: Tensor,
+    texts: Sequence[Sequence[str]],
+    chunk: int = 1024,
+    code: str = "",
+    primary: str | None = "R@1",
+) -> Result:
     """The caption protocol on embedded clips and their captions, with a 95 % interval of R@1 over clips.
 
-    Returns:
-        {"clips", "captions", "t2a", "a2t", "ties", "duplicates", …}. Captions that several clips share can be right for
-        one of them only: "duplicates" tells how many, and the figures that count each of them as right.
+    Figures stand at "t2a" and "a2t", after the caption language `code` where it is given; `primary` is their primary
+    metric. Captions that several clips
+    share can be right for one of them only: the figures at "equal/…" count each of them as right.
     """
     owner_T = np.repeat(np.arange(len(texts)), [len(t) for t in texts])
     text_TD = context.text(t for own in texts for t in own)
     t2a_T, a2t = ranks(audio_AD, text_TD, owner_T, chunk)
-    out: dict[str, Any] = {"clips": len(texts), "captions": len(owner_T)}
-    out |= metrics.retrieval_figures(t2a_T, a2t)
     # the captions of one clip are no independent draws: clips are resampled, with all they have
     hits, count = np.bincount(owner_T, t2a_T <= 1), np.bincount(owner_T)
     best = np.array([r[0] <= 1 for r in a2t], float)
-    out["t2a"]["R@1_95"] = metrics.bootstrap_interval(
-        lambda h, n: float(h.sum() / n.sum()), hits, count, seed=context.seed
-    )
-    out["a2t"]["R@1_95"] = metrics.bootstrap_interval(lambda h: float(h.mean()), best, seed=context.seed)
-    out["captions_of_clips"] = pack_counts(count)
-    out["t2a"]["ranks"], out["a2t"]["ranks"] = pack_counts(t2a_T), pack_counts(r[0] for r in a2t)
-    out["examples"] = examples(audio_AD, text_TD, texts, t2a_T)
-    return out | {"ties": TIES, "duplicates": duplicates(audio_AD, text_TD, texts, chunk)}
+    intervals = {
+        "t2a": metrics.bootstrap_interval(lambda h, n: float(h.sum() / n.sum()), hits, count, seed=context.seed),
+        "a2t": metrics.bootstrap_interval(lambda h: float(h.mean()), best, seed=context.seed),
+    }
+    head = f"{code}/" if code else ""
+    chance = dict.fromkeys(intervals, 1 / len(texts))
+    place = Place(head, primary)
+    figures = rank_figures(metrics.retrieval_figures(t2a_T, a2t), chance, intervals, place)
+    same = duplicates(audio_AD, text_TD, texts, chunk)
+    equal = {way: same.pop(way) for way in ("t2a", "a2t") if way in same}
+    place = Place(f"{head}equal/", primary, f"{code} equal captions count as right ".lstrip())
+    figures += rank_figures(equal, {}, {}, place)
+    outcomes = {
+        f"{head}t2a": Outcomes("ranks", pack(t2a_T), captions=pack(count)),
+        f"{head}a2t": Outcomes("ranks", pack(r[0] for r in a2t)),
+    }
+    notes = {"captions": len(owner_T), "ties": TIES, **same}
+    shown = tuple(examples(audio_AD, text_TD, texts, t2a_T))
+    return Result(len(texts), tuple(figures), outcomes=outcomes, examples=shown, notes=notes)
+
+
+def rank_figures(
+    found: Mapping[str, Mapping[str, float]],
+    chance: Mapping[str, float],
+    intervals: Mapping[str, tuple[float, float]],
+    head: Place,
+) -> list[Figure]:
+    """Figures of `metrics.retrieval_figures`, those of each way at `head` + way; R@1 has its chance and interval by
+    way."""
+    out = []
+    for way, values in found.items():
+        place = Place(head.where + way, head.primary, head.what and head.what + way)
+        first = {"interval": intervals.get(way), "chance": chance.get(way)}
+        out += [place.figure(name, v, **(first if name == "R@1" else {})) for name, v in values.items()]
+    return out
 
 
 def examples(audio_AD: Tensor, text_TD: Tensor, texts: Sequence[Sequence[str]], t2a_T: np.ndarray) -> list[dict]:

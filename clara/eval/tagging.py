@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 
 from clara import metrics
 from clara.errors import ClaraError
 from clara.eval.clips import Context, DataSpec
+from clara.eval.scores import Place
+from clara.results import Result
 from clara.text.prompts import load_language, own_prompts
 
 SAMPLES = 100  # resamples of the interval; each takes as long as the figure
@@ -24,12 +25,9 @@ class TaggingConfig:
     templates: tuple[str, ...] = ()
 
 
-def tagging(config: TaggingConfig, context: Context) -> dict[str, Any]:
-    """Score every class on every clip.
-
-    Returns:
-        {"clips", "labels": {class: clips}, "templates", "macro_map", "macro_map_95", "average_precision": {class: AP}};
-        macro mAP is the mean over the classes that occur.
+def tagging(config: TaggingConfig, context: Context) -> Result:
+    """Score every class on every clip: macro mAP, the mean over the classes that occur, and the average precision of
+    each class, at its name.
 
     Raises:
         ClaraError: no clip has classes.
@@ -44,14 +42,16 @@ def tagging(config: TaggingConfig, context: Context) -> dict[str, Any]:
     for i, row in enumerate(rows):
         relevant_BK[i, [index[label] for label in row.original["labels"]]] = True
     score_BK = (context.audio(rows) @ context.labels(own_prompts(labels, templates)).T).double().numpy()
-    each = [metrics.average_precision(s, r) for s, r in zip(score_BK.T, relevant_BK.T)]
-    return {
-        "clips": len(rows),
-        "labels": dict(zip(labels, relevant_BK.sum(0).tolist())),
-        "templates": templates,
-        "macro_map": metrics.macro_map(score_BK, relevant_BK),
-        "macro_map_95": metrics.bootstrap_interval(
+    whole = Place("", "macro_map").figure(
+        "macro_map",
+        metrics.macro_map(score_BK, relevant_BK),
+        interval=metrics.bootstrap_interval(
             metrics.macro_map, score_BK, relevant_BK, seed=context.seed, samples=SAMPLES
         ),
-        "average_precision": dict(zip(labels, each)),
-    }
+    )
+    each = [
+        Place(label).figure("average_precision", metrics.average_precision(s, r))
+        for label, s, r in zip(labels, score_BK.T, relevant_BK.T)
+    ]
+    counts = dict(zip(labels, relevant_BK.sum(0).tolist()))
+    return Result(len(rows), (whole, *each), counts, notes={"templates": templates})

@@ -7,7 +7,7 @@ each distinct sentence is one query, for which every clip with it is right; a cl
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -20,8 +20,9 @@ from clara.data.manifest import read_table
 from clara.errors import ClaraError
 from clara.eval.clips import Context, DataSpec
 from clara.eval.duplicates import TIES
-from clara.eval.outcomes import pack_counts
-from clara.eval.retrieval import examples
+from clara.eval.retrieval import examples, rank_figures
+from clara.eval.scores import Place
+from clara.results import Outcomes, Result, pack
 
 
 @dataclass(frozen=True)
@@ -37,12 +38,9 @@ class TranscriptConfig:
     chunk: int = 1024
 
 
-def transcripts(config: TranscriptConfig, context: Context) -> dict[str, Any]:
-    """T2A and A2T figures of clips and their sentences.
-
-    Returns:
-        {"clips", "sentences", "without", "chance", "t2a", "a2t", …}. "without" counts the clips that have no sentence;
-        "chance" is the T2A and A2T R@1 of a model that ranks at random.
+def transcripts(config: TranscriptConfig, context: Context) -> Result:
+    """T2A and A2T figures of clips and their sentences, at "t2a" and "a2t"; `notes["without"]` counts the clips that
+    have no sentence.
 
     Raises:
         ClaraError: no clip with a sentence, fewer than two sentences, or a table of translations that is not there.
@@ -66,30 +64,30 @@ def transcripts(config: TranscriptConfig, context: Context) -> dict[str, Any]:
     place = {text: i for i, text in enumerate(sentences)}
     of_A = np.array([place[text] for text in said])
     audio_AD, text_TD = context.audio([row for row, _ in pairs]), context.text(sentences)
-    out: dict[str, Any] = {"clips": len(said), "sentences": len(sentences), "without": without}
-    return out | sentence_figures(audio_AD, text_TD, of_A, context.seed, config.chunk) | {
-        "examples": _examples(audio_AD, text_TD, said, of_A, config.chunk)
-    }  # fmt: skip
+    found = sentence_figures(audio_AD, text_TD, of_A, context.seed, config.chunk)
+    shown = _examples(audio_AD, text_TD, said, of_A, config.chunk)
+    return replace(found, examples=tuple(shown), notes=found.notes | {"without": without})
 
 
-def sentence_figures(
-    audio_AD: Tensor, text_TD: Tensor, of_A: np.ndarray, seed: int = 0, chunk: int = 1024
-) -> dict[str, Any]:
+def sentence_figures(audio_AD: Tensor, text_TD: Tensor, of_A: np.ndarray, seed: int = 0, chunk: int = 1024) -> Result:
     """Retrieval figures both ways. `of_A`: index of each clip's sentence among the T; each needs a clip. The 95 %
-    interval of R@1 is over sentences for T2A, over clips for A2T."""
+    interval of R@1 is over sentences for T2A, over clips for A2T; its chance is that of a random ranking."""
     count_T = np.bincount(of_A, minlength=len(text_TD))
     t2a = metrics.gallery_ranks(text_TD, audio_AD, [np.flatnonzero(of_A == t) for t in range(len(text_TD))], chunk)
     a2t = metrics.gallery_ranks(audio_AD, text_TD, of_A[:, None], chunk)
-    first_T, first_A = np.array([r[0] for r in t2a]), np.array([r[0] for r in a2t])
-    out = metrics.retrieval_figures(first_T, a2t)
-    out["t2a"]["mAP@10"] = metrics.map_at_10(t2a)  # of all clips with the sentence, not of the first alone
-    for way, first in (("t2a", first_T), ("a2t", first_A)):
-        hits = (first <= 1).astype(float)
-        out[way]["R@1_95"] = metrics.bootstrap_interval(lambda h: float(h.mean()), hits, seed=seed)
-        out[way]["ranks"] = pack_counts(first)
+    first = {"t2a": np.array([r[0] for r in t2a]), "a2t": np.array([r[0] for r in a2t])}
+    found = metrics.retrieval_figures(first["t2a"], a2t)
+    found["t2a"]["mAP@10"] = metrics.map_at_10(t2a)  # of all clips with the sentence, not of the first alone
     chance = {"t2a": float(count_T.mean() / len(of_A)), "a2t": 1 / len(text_TD)}
-    # a sentence is resampled by itself when two checkpoints are compared
-    return {**out, "chance": chance, "ties": TIES, "captions_of_clips": pack_counts(np.ones(len(text_TD)))}
+    intervals = {
+        way: metrics.bootstrap_interval(lambda h: float(h.mean()), (ranks <= 1).astype(float), seed=seed)
+        for way, ranks in first.items()
+    }
+    outcomes = {way: Outcomes("ranks", pack(ranks)) for way, ranks in first.items()}
+    notes = {"sentences": len(text_TD), "ties": TIES}
+    return Result(
+        len(of_A), tuple(rank_figures(found, chance, intervals, Place("", "R@1"))), outcomes=outcomes, notes=notes
+    )
 
 
 def _examples(

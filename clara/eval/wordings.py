@@ -5,18 +5,17 @@ Paraphrases come from a folder with one YAML a language, {task: {key: [text, …
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 from torch import Tensor
 
-from clara import metrics
 from clara.config import load_yaml
 from clara.errors import ClaraError, unknown
-from clara.eval.tables import NAMES, judged_by
-from clara.text.prompts import load_language, prompts, task_labels
+from clara.eval.scores import RATES, Place
+from clara.results import Figure
+from clara.text.prompts import prompts, task_labels
 
 KINDS = ("templates", "labels", "paraphrases")
 DRAWS = 20  # of one text for each class
@@ -68,10 +67,14 @@ def worded(kind: str, task: str, labels: Sequence[str], language: str, folder: P
 
 
 def one_text(
-    texts: Sequence[Sequence[str]], score: Callable[[list[str]], Tensor], truth_B: np.ndarray, seed: int
-) -> dict[str, Any]:
+    place: Place,
+    texts: Sequence[Sequence[str]],
+    score: Callable[[list[str]], Tensor],
+    truth_B: np.ndarray,
+    seed: int,
+) -> list[Figure]:
     """Figures when each class has a single text as its prompt, as when a user types it: mean and standard deviation
-    over draws of one text for each class.
+    over DRAWS of one text for each class.
 
     Args:
         texts: the texts of each class.
@@ -82,83 +85,36 @@ def one_text(
     start_K = np.cumsum([0, *(len(each) for each in texts)])[:-1]
     score_BN = score(flat).numpy()
     rng = np.random.default_rng(seed)
-    rates: dict[str, list[float]] = {"accuracy": [], "uar": []}
+    values: dict[str, list[float]] = {name: [] for name in RATES}
     for _ in range(DRAWS):
         drawn_K = start_K + rng.integers([len(each) for each in texts])
         predicted_B = score_BN[:, drawn_K].argmax(1)
-        for name, values in rates.items():
-            values.append(getattr(metrics, name)(truth_B, predicted_B))
-    out: dict[str, Any] = {"draws": DRAWS}
-    for name, values in rates.items():
-        out[name], out[f"{name}_std"] = float(np.mean(values)), float(np.std(values, ddof=1))
-    return out
+        for name, rate in RATES.items():
+            values[name].append(rate(truth_B, predicted_B))
+    return [place.figure(name, np.mean(v), std=float(np.std(v, ddof=1))) for name, v in values.items()]
 
 
-def against_first(by_kind: Mapping[str, Mapping[str, dict[str, Any]]]) -> dict[str, Any]:
-    """Kinds of prompts beside the first of them.
-
-    Args:
-        by_kind: kind -> language -> {"plain": figures, "one_text": figures, …}, the same languages in each.
+def over_kinds(figures: Sequence[Figure], kinds: Sequence[str], codes: Sequence[str], metric: str) -> list[Figure]:
+    """Kinds of prompts beside the first of them, from their figures in each language.
 
     Returns:
-        kind -> {"languages": …, "mean": {"accuracy", "uar", "one_text"}} over the languages; each language and the mean
-        of a later kind has "share", of accuracy and UAR in those of the first ("one_text": of all its texts together).
-        The first kind has no "languages": these stand in the result itself.
+        For each kind the mean over languages at "KIND/mean" and, of single texts, "KIND/mean/one_text"; and for those
+        after the first their share of the first kind's figure, as "uar of templates", there and in each language.
     """
-    first = next(iter(by_kind))
-    out: dict[str, Any] = {}
-    for kind, languages in by_kind.items():
-        nodes = {code: {**found["plain"], "one_text": found["one_text"]} for code, found in languages.items()}
-        mean: dict[str, Any] = _mean(nodes.values())
-        mean["one_text"] = _mean([node["one_text"] for node in nodes.values()])
-        out[kind] = {"mean": mean}
-        if kind != first:
-            for code, found in languages.items():
-                found["share"] = _share(nodes[code], by_kind[first][code]["plain"])
-            out[kind]["languages"] = dict(languages)
-        mean["share"] = _share(mean, out[first]["mean"])
+    value = {(f.where, f.metric): f for f in figures}
+    first, out = kinds[0], []
+    for kind in kinds:
+        base = "" if kind == first else f"{kind}/"
+        for end in ("plain", "one_text"):
+            single = end == "one_text"
+            what = f"{kind}, mean of languages" + (", one text" if single else "")
+            mean = Place(f"{kind}/mean" + ("/one_text" if single else ""), metric, what)
+            for rate in RATES:
+                own = [value[f"{base}{code}/{end}", rate] for code in codes]
+                whole = [value[f"{code}/plain", rate].value for code in codes]
+                out.append(mean.figure(rate, np.mean([f.value for f in own])))
+                if kind == first:
+                    continue
+                pairs = [*zip(own, whole), (out[-1], float(np.mean(whole)))]
+                out += [Place(f.where, what=f.what).figure(f"{rate} of {first}", f.value / w) for f, w in pairs if w]
     return out
-
-
-def _mean(nodes: Any) -> dict[str, Any]:
-    nodes = list(nodes)
-    return {name: float(np.mean([node[name] for node in nodes])) for name in ("accuracy", "uar")}
-
-
-def _share(node: Mapping[str, Any], base: Mapping[str, Any]) -> dict[str, Any]:
-    """Accuracy and UAR as shares of another's; a figure that is 0 there has none."""
-    out: dict[str, Any] = {}
-    for name in ("accuracy", "uar"):
-        if base[name]:
-            out[name] = node[name] / base[name]
-            out.setdefault("one_text", {})[name] = node["one_text"][name] / base[name]
-    return out
-
-
-def lines(result: Mapping[str, Any]) -> list[str]:
-    """A line for each language and for their mean: every kind of prompts, with its share of the first kind's figure."""
-    if not (by_kind := result.get("wordings")):
-        return []
-    first = next(iter(by_kind))
-    rows = [(code, {k: by_kind[k].get("languages", result["languages"])[code] for k in by_kind})
-            for code in result["languages"]]  # fmt: skip
-    rows = [(load_language(c).english_name, {k: {**n, **n["plain"]} for k, n in kinds.items()}) for c, kinds in rows]
-    if len(rows) > 1:
-        rows.append((f"mean of {len(rows)} languages", {k: by_kind[k]["mean"] for k in by_kind}))
-    out = []
-    for who, kinds in rows:
-        metric = judged_by(result, kinds[first]) or "accuracy"
-        cells = [_cell(kind, node, metric, kind == first) for kind, node in kinds.items()]
-        out.append(f"{result['name']} {who}, {NAMES.get(metric, metric)}: {'; '.join(cells)}")
-    return out
-
-
-def _cell(kind: str, node: Mapping[str, Any], metric: str, first: bool) -> str:
-    share, cell = node.get("share", {}), f"{kind} {node[metric]:.3f}"
-    if metric in share and not first:
-        cell += f" ({100 * share[metric]:.0f} %)"
-    if kind == "labels":
-        return cell  # one text anyway
-    cell += f", one alone {node['one_text'][metric]:.3f}"
-    single = share.get("one_text", {})
-    return cell + (f" ({100 * single[metric]:.0f} %)" if metric in single and not first else "")

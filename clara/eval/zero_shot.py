@@ -8,22 +8,18 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from torch import Tensor
 
-from clara import metrics
 from clara.calibration import offsets
 from clara.data.manifest import FIELDS, Row
 from clara.errors import ClaraError, unknown
 from clara.eval.clips import Context, DataSpec, labelled, language_codes
 from clara.eval.languages import far_languages, over_languages
-from clara.eval.outcomes import pack_classes
 from clara.eval.prompt_sets import prompt_set
-from clara.eval.tables import BY_TASK
-from clara.eval.wordings import KINDS, against_first, one_text, worded
+from clara.eval.scores import RATES, Place, class_figures, primary_metric, shown
+from clara.eval.wordings import KINDS, one_text, over_kinds, worded
+from clara.results import Figure, Outcomes, Result
 from clara.text.prompts import load_language, own_prompts, prompts, task_labels
 from clara.zoo.catalog import CHECKPOINTS
-
-FIGURES = {"accuracy": metrics.accuracy, "uar": metrics.uar, "macro_f1": metrics.macro_f1}
 
 
 @dataclass(frozen=True)
@@ -54,17 +50,14 @@ class ZeroShotConfig:
     far: str | None = None
 
 
-def zero_shot(config: ZeroShotConfig, context: Context) -> dict[str, Any]:
+def zero_shot(config: ZeroShotConfig, context: Context) -> Result:
     """Evaluate one set of clips in one or several prompt languages.
 
-    Returns:
-        {"clips", "unlabelled", "labels": {key: clips}, "languages": {code: {"prompts", "plain", "calibrated"}}} and,
-        with several languages, what `over_languages` says of them; with prompt sets,
-        "prompt_sets": {name: {"source", "added", "prompts", "plain", "calibrated"}}. "plain" is the figure;
-        "calibrated" has each label's mean score over these clips, unlabelled, subtracted first (`clara.calibration`:
-        the method for balanced labels, as those of corpora are), and is another figure. With other prompts than
-        templates, each language has "one_text" too, the figures of single texts; with several kinds "wordings" has
-        what `against_first` says of them.
+    Figures stand at "CODE/plain" and "CODE/calibrated"; the latter have each label's mean score over these clips,
+    unlabelled, subtracted first (`clara.calibration`: the method for balanced labels, as those of corpora are). With
+    several languages those of `over_languages` follow. Prompt sets stand at "prompts of NAME/…". With other prompts
+    than templates each language has "CODE/one_text" too, single texts as prompts; kinds of prompts after the first
+    stand at "KIND/CODE/…", their means at "KIND/mean".
     """
     sets = {name: prompt_set(name) for name in config.prompt_sets}
     _check_prompts(config)
@@ -76,41 +69,68 @@ def zero_shot(config: ZeroShotConfig, context: Context) -> dict[str, Any]:
     if config.only:
         pairs = [(row, name) for row, name in zip(kept, names) if name in config.labels]
         kept, names = [row for row, _ in pairs], [name for _, name in pairs]
-    labels = _labels(config, names)
+    labels, codes = _labels(config, names), language_codes(config.languages)
     truth_B = np.array([labels.index(name) for name in names])
-    audio_BD = context.audio(kept)
-    named: dict[str, np.ndarray] = {}
-
-    def score(texts: list[list[str]], code: str = "") -> dict[str, Any]:
-        score_BK = audio_BD @ context.labels(texts).T
-        named[code] = score_BK.argmax(1).numpy()
-        out = {
-            "prompts": dict(zip(labels, texts)),
-            "plain": figures(score_BK, truth_B, labels, context.seed),
-            "calibrated": figures(score_BK - offsets(score_BK, "mean"), truth_B, labels, context.seed),
-        }
-        return out | (_per(config.per, kept, named[code], truth_B) if config.per else {})
-
-    codes, by_kind = language_codes(config.languages), {}
-    for kind in reversed(config.prompts):  # `named` keeps what the first kind says
-        by_kind[kind] = {}
+    sheet = _Sheet(config, context, kept, labels, truth_B)
+    named = {}
+    for kind in config.prompts:
         for code in codes:
-            texts = _prompts(config, labels, code, kind, context)
-            by_kind[kind][code] = score(texts, code)
-            if config.prompts != ("templates",):
-                single = one_text(texts, lambda flat: audio_BD @ context.text(flat).T, truth_B, context.seed)
-                by_kind[kind][code]["one_text"] = single
-    results = by_kind[config.prompts[0]]
-    spread = over_languages(named, truth_B, BY_TASK.get(config.task, "accuracy"), far, context.seed)
-    counts = dict(zip(labels, np.bincount(truth_B, minlength=len(labels)).tolist()))
-    out = {"clips": len(kept), "unlabelled": len(rows) - len(kept), "labels": counts, "languages": results}
+            place = code if kind == config.prompts[0] else f"{kind}/{code}"
+            predicted_B = sheet.score(place, _prompts(config, labels, code, kind, context), shown(code, codes))
+            named.setdefault(code, predicted_B)  # of the first kind
     if len(config.prompts) > 1:
-        out["wordings"] = against_first({kind: by_kind[kind] for kind in config.prompts})
+        sheet.figures += over_kinds(sheet.figures, config.prompts, codes, sheet.metric)
+    notes: dict[str, Any] = {"unlabelled": len(rows) - len(kept)}
     for name, published in sets.items():
         texts, added = published.prompts(labels, kept[0].corpus)
-        found = {"source": published.source, "added": added, **score(texts)}
-        out.setdefault("prompt_sets", {})[name] = found
-    return out | spread
+        sheet.score(f"prompts of {name}", texts)
+        notes.setdefault("prompt_sets", {})[name] = {"source": published.source, "added": added}
+    spread, members = over_languages(named, truth_B, sheet.metric, far, len(labels), context.seed)
+    counts = dict(zip(labels, np.bincount(truth_B, minlength=len(labels)).tolist()))
+    figures = (*sheet.figures, *spread)
+    return Result(len(kept), figures, counts, tuple(codes), members, sheet.outcomes, sheet.prompts, notes=notes)
+
+
+@dataclass
+class _Sheet:
+    """One set of clips, scored by one set of prompts after another."""
+
+    config: ZeroShotConfig
+    context: Context
+    rows: Sequence[Row]
+    labels: Sequence[str]
+    truth_B: np.ndarray
+    figures: list[Figure] = field(default_factory=list)
+    outcomes: dict[str, Outcomes] = field(default_factory=dict)
+    prompts: dict[str, dict[str, Any]] = field(default_factory=dict)
+
+    @property
+    def metric(self) -> str:
+        """The primary metric."""
+        return primary_metric(self.config.task)
+
+    def score(self, where: str, texts: list[list[str]], primary: bool = True) -> np.ndarray:
+        """Add the figures of these prompts; returns the class of each clip."""
+        audio_BD = self.context.audio(self.rows)
+        score_BK = audio_BD @ self.context.labels(texts).T
+        predicted_B = score_BK.argmax(1).numpy()
+        calibrated_B = (score_BK - offsets(score_BK, "mean")).argmax(1).numpy()
+        self.prompts[where] = dict(zip(self.labels, texts))
+        metric = self.metric if primary else None
+        published = where.startswith("prompts of ")
+        for kind, named_B in (("plain", predicted_B), ("calibrated", calibrated_B)):
+            place = Place(f"{where}/{kind}", None if published and kind == "calibrated" else metric)
+            found = class_figures(place, named_B, self.truth_B, len(self.labels), self.context.seed)
+            self.figures += found[0]
+            self.outcomes[place.where] = found[1]
+        if self.config.per and not published:
+            place = Place(f"{where}/per", metric)
+            self.figures += _per(self.config.per, self.rows, predicted_B, self.truth_B, place)
+        if self.config.prompts != ("templates",) and not published:
+            place = Place(f"{where}/one_text", metric)
+            score = lambda flat: audio_BD @ self.context.text(flat).T  # noqa: E731
+            self.figures += one_text(place, texts, score, self.truth_B, self.context.seed)
+        return predicted_B
 
 
 def _may_be_ours(name: str) -> bool:
@@ -152,36 +172,18 @@ def _prompts(config: ZeroShotConfig, labels: Sequence[str], code: str, kind: str
     return own_prompts(labels, config.templates or load_language("en").templates[config.task])
 
 
-def _per(name: str, rows: Sequence[Row], predicted_B: np.ndarray, truth_B: np.ndarray) -> dict[str, Any]:
-    """Accuracy and UAR by the values of a field, with the mean and standard deviation over them."""
+def _per(name: str, rows: Sequence[Row], predicted_B: np.ndarray, truth_B: np.ndarray, place: Place) -> list[Figure]:
+    """Accuracy and UAR by the values of a field, after their mean and standard deviation over these."""
     if name not in FIELDS:
         raise unknown("field of a row", name, FIELDS)
-    values = np.array([str(getattr(row, name)) for row in rows])
-    groups = {}
+    values, what = np.array([str(getattr(row, name)) for row in rows]), place.where.replace("/", " ")
+    groups = []
     for value in np.unique(values):
         mine = values == value
-        rates = {k: FIGURES[k](truth_B[mine], predicted_B[mine]) for k in ("accuracy", "uar")}
-        groups[str(value)] = {"clips": int(mine.sum()), **rates}
-    found: dict[str, Any] = {"field": name, "groups": groups}
-    for k in ("accuracy", "uar"):
-        over = [group[k] for group in groups.values()]
-        found[k], found[f"{k}_std"] = float(np.mean(over)), float(np.std(over, ddof=1)) if len(over) > 1 else 0.0
-    return {"per": found}
-
-
-def figures(score_BK: Tensor, truth_B: np.ndarray, labels: Sequence[str], seed: int = 0) -> dict[str, Any]:
-    """Accuracy, UAR and macro-F1, each with its 95 % bootstrap interval over clips; per-class recall; confusion."""
-    return figures_of(score_BK.argmax(1).numpy(), truth_B, labels, seed)
-
-
-def figures_of(predicted_B: np.ndarray, truth_B: np.ndarray, labels: Sequence[str], seed: int = 0) -> dict[str, Any]:
-    """`figures` of predictions that exist already."""
-    out: dict[str, Any] = {}
-    for name, figure in FIGURES.items():
-        out[name] = figure(truth_B, predicted_B)
-        out[f"{name}_95"] = metrics.bootstrap_interval(figure, truth_B, predicted_B, seed=seed)
-    recall = metrics.per_class_recall(truth_B, predicted_B, len(labels))
-    out["per_class_recall"] = {k: None if np.isnan(r) else float(r) for k, r in zip(labels, recall)}
-    out["confusion"] = metrics.confusion(truth_B, predicted_B, len(labels)).tolist()
-    out["outcomes"] = pack_classes(truth_B, predicted_B)
-    return out
+        group = Place(f"{place.where}/{value}", what=f"{what} {name} {value}, {mine.sum()} clips")
+        groups += [group.figure(k, rate(truth_B[mine], predicted_B[mine])) for k, rate in RATES.items()]
+    whole, means = Place(place.where, place.primary, f"{what} {name}, mean of {len(groups) // 2}"), []
+    for k in RATES:
+        over = [f.value for f in groups if f.metric == k]
+        means.append(whole.figure(k, np.mean(over), std=float(np.std(over, ddof=1)) if len(over) > 1 else 0.0))
+    return means + groups

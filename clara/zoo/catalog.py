@@ -11,7 +11,7 @@ import functools
 import os
 import re
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from fnmatch import fnmatchcase
 from pathlib import Path
 from typing import Any
@@ -30,13 +30,29 @@ TERMS = ("permissive", "non-commercial", "restricted", "none stated")
 
 
 @dataclass(frozen=True)
-class Corpus:
-    """What a checkpoint was trained on: `clips` and `hours` are numbers where they are known, else words."""
+class TrainedOn:
+    """A corpus that a checkpoint was trained on.
 
-    name: str
+    `corpus` is named as by `Row.corpus`; None stands for training data that the publisher does not name. `folds` and
+    `splits` are those trained on (empty: all, or not known). `basis`: what says so, and what else is known. `sources`:
+    where its recordings come from, for a corpus without a file in recipes/corpora. `clips` and `hours` are numbers
+    where they are known, else words.
+    """
+
+    corpus: str | None
+    folds: tuple[int, ...] = ()
+    splits: tuple[str, ...] = ()
+    basis: str = ""
+    sources: tuple[str, ...] = ()
     license: str = "not stated by this checkpoint's publisher"
     clips: int | str = "not published"
     hours: float | str = "not published"
+
+    def __str__(self) -> str:
+        """The corpus and the part of it: "esc50 (folds 1, 2, 3)"."""
+        parts = [f"{name} {', '.join(map(str, v))}" for name in ("folds", "splits") if (v := getattr(self, name))]
+        told = "; ".join(filter(None, (*parts, self.basis)))
+        return (self.corpus or "data not named") + (f" ({told})" if told else "")
 
 
 @dataclass(frozen=True)
@@ -45,8 +61,9 @@ class Checkpoint:
 
     `source`: 'package' (it travels in the wheel), 'hf:org/repo@revision', or 'file' (its publisher's own format, at
     `download`, made a folder by `clara convert FILE --from converter`). `terms` is one of TERMS. `languages` are the
-    ISO 639-1 codes of its training texts. `touches`: benchmark -> how the training data touch it. `parameters` is a
-    number, or words where none is published. `verified`: what was compared, on which weights. `sample_rate` in Hz.
+    ISO 639-1 codes of its training texts. `held_out`: corpus -> what says that it was kept out of training.
+    `parameters` is a number, or words where none is published. `verified`: what was compared, on which weights.
+    `sample_rate` in Hz.
     """
 
     name: str
@@ -60,9 +77,9 @@ class Checkpoint:
     window_seconds: float
     embed_dim: int
     parameters: int | str
-    corpora: tuple[Corpus, ...]
-    touches: dict[str, str]
+    trained_on: tuple[TrainedOn, ...]
     verified: str
+    held_out: dict[str, str] = field(default_factory=dict)
     revision: str = ""
     converter: str = ""
     download: str = ""
@@ -183,9 +200,8 @@ def describe(row: Checkpoint) -> list[str]:
         f"verified: {row.verified}",
         "trained on:",
     ]
-    lines += [f"  {c.name}; clips: {c.clips}; hours: {c.hours}; licence: {c.license}" for c in row.corpora]
-    lines += ["benchmarks and its training data:"]
-    return lines + ([f"  {name}: {how}" for name, how in row.touches.items()] or ["  none known"])
+    lines += [f"  {t}; clips: {t.clips}; hours: {t.hours}; licence: {t.license}" for t in row.trained_on]
+    return lines + [f"held out: {corpus}: {how}" for corpus, how in row.held_out.items()]
 
 
 def how_to_get(row: Checkpoint) -> str:

@@ -1,32 +1,33 @@
-"""What a checkpoint heard in training and under which licence it is, and what those made from it inherit. No torch.
+"""What a checkpoint was trained on and under which licence it is, and what those made from it inherit. No torch.
 
-Stated in the front matter of a card: `license`, `corpora` (name, license, clips, hours) and `touches` (benchmark -> how
-training touches it), for the table's checkpoints as for any folder's README.md.
+Stated in the front matter of a card: `license`, `trained_on` (a list of `catalog.TrainedOn`) and `held_out` (corpus ->
+what says so), for the table's checkpoints as for any folder's README.md.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import yaml
 
-from clara.config import to_dict
+from clara.config import build, without_defaults
+from clara.errors import ClaraError
 from clara.zoo import catalog
-from clara.zoo.catalog import CHECKPOINTS, Corpus
+from clara.zoo.catalog import CHECKPOINTS, TrainedOn
 
 CARD, NOT_STATED = "README.md", "not stated"
 
 
 @dataclass(frozen=True)
 class Statement:
-    """What a card says: licence, corpora (none: it does not say), and how benchmarks are touched."""
+    """What a card says: licence, training corpora (empty: it does not say), and those kept out of training."""
 
     license: str
-    corpora: tuple[Corpus, ...]
-    touches: Mapping[str, str]
+    trained_on: tuple[TrainedOn, ...]
+    held_out: Mapping[str, str] = field(default_factory=dict)
 
 
 def statement(name: str) -> Statement | None:
@@ -40,16 +41,22 @@ def statement(name: str) -> Statement | None:
         return None if row is None else _of_row(row)
     if not name.startswith("dir:"):
         return None
-    front = front_matter(Path(name.removeprefix("dir:")) / CARD)
-    said = [c if isinstance(c, Mapping) else {"name": c} for c in front.get("corpora") or ()]
-    corpora = tuple(Corpus(**{k: c[k] for k in ("name", "license", "clips", "hours") if k in c}) for c in said)
+    card = Path(name.removeprefix("dir:")) / CARD
+    front = front_matter(card)
     if not front:
         return None
-    return Statement(str(front.get("license") or NOT_STATED), corpora, dict(front.get("touches") or {}))
+    if "trained_on" not in front and ("corpora" in front or "touches" in front):
+        raise ClaraError(
+            f"{card} states `corpora` and `touches`, as older versions did: write `trained_on: [{{corpus: NAME}}, …]` "
+            "instead, with `folds`, `splits` and `basis` where they are known."
+        )
+    entries = front.get("trained_on") or ()
+    trained_on = tuple(build(TrainedOn, e, f"{card}.trained_on[{i}]") for i, e in enumerate(entries))
+    return Statement(str(front.get("license") or NOT_STATED), trained_on, dict(front.get("held_out") or {}))
 
 
 def _of_row(row: catalog.Checkpoint) -> Statement:
-    return Statement(row.license, row.corpora, row.touches)
+    return Statement(row.license, row.trained_on, row.held_out)
 
 
 def front_matter(card: Path) -> Mapping[str, Any]:
@@ -62,7 +69,7 @@ def front_matter(card: Path) -> Mapping[str, Any]:
     return front if isinstance(front, Mapping) else {}
 
 
-def heard_corpora(rows: Iterable[Mapping[str, Any]]) -> list[Corpus]:
+def heard_corpora(rows: Iterable[Mapping[str, Any]]) -> list[TrainedOn]:
     """The corpora of clips that are trained on, by what is known of each clip (corpus, license, seconds)."""
     found: dict[str, dict[str, Any]] = {}
     for row in rows:
@@ -71,31 +78,32 @@ def heard_corpora(rows: Iterable[Mapping[str, Any]]) -> list[Corpus]:
         of["seconds"] += float(row.get("seconds") or 0.0)
         of["license"][row.get("license") or NOT_STATED] = None
     return [
-        Corpus(name, ", ".join(sorted(of["license"])), of["clips"], round(of["seconds"] / 3600, 3))
+        TrainedOn(
+            name,
+            license=", ".join(sorted(of["license"])),
+            clips=of["clips"],
+            hours=round(of["seconds"] / 3600, 3),
+        )
         for name, of in sorted(found.items())
     ]
 
 
-def inherited(starts: Sequence[str], heard: Sequence[Corpus] = ()) -> dict[str, Any]:
-    """The front matter of what is made from the checkpoints `starts` and trained on `heard`: all that they heard is
-    heard, all licences hold, and what one of them does not say stays unsaid."""
-    licences: dict[str, None] = {}
-    corpora: dict[str, Corpus] = {}
-    touches: dict[str, str] = {}
-    for name in starts:
-        said = statement(name) or Statement(NOT_STATED, (), {})
-        licences[said.license] = None
-        unsaid = Corpus(f"what {name} was trained on: not published")
-        for corpus in said.corpora or (unsaid,):
-            corpora.setdefault(corpus.name, corpus)
-        for benchmark, how in said.touches.items():
-            before = touches.get(benchmark)
-            touches[benchmark] = how if before in (None, how) else f"{before}; {how}"
-    corpora |= {corpus.name: corpus for corpus in heard}
-    front: dict[str, Any] = {"license": " AND ".join(licences)} if licences else {}
+def inherited(starts: Sequence[str], heard: Sequence[TrainedOn] = ()) -> dict[str, Any]:
+    """The front matter of what is made from the checkpoints `starts` and trained on `heard`: all that they were trained
+    on counts, all licences hold, and what one of them does not say stays unsaid."""
+    said = {name: statement(name) or Statement(NOT_STATED, ()) for name in starts}
+    trained_on: dict[TrainedOn, None] = {}
+    for name, one in said.items():
+        trained_on |= dict.fromkeys(one.trained_on or (TrainedOn(None, basis=f"what {name} was trained on"),))
+    trained_on |= dict.fromkeys(heard)
+    shared = [set(one.held_out) for one in said.values()]
+    kept = sorted(set.intersection(*shared) - {t.corpus for t in trained_on}) if shared else ()
+    front: dict[str, Any] = {"license": " AND ".join(dict.fromkeys(s.license for s in said.values()))} if said else {}
     if starts:
-        front["made_from"] = list(dict.fromkeys(starts))
-    return front | {"corpora": [to_dict(c) for c in corpora.values()], "touches": touches}
+        front["made_from"] = list(said)
+    front["trained_on"] = without_defaults(list(trained_on))
+    held_out = {corpus: "; ".join(dict.fromkeys(one.held_out[corpus] for one in said.values())) for corpus in kept}
+    return front | ({"held_out": held_out} if held_out else {})
 
 
 def with_front(front: Mapping[str, Any], text: str) -> str:

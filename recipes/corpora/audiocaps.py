@@ -27,6 +27,7 @@ INFO = Corpus(
     "Kim et al. 2019, doi:10.18653/v1/N19-1011",
     {"train": 49838, "valid": 495, "test": 975},
     partial=True,
+    sources=("audioset",),
 )
 SPLITS = {"train": "train", "val": "valid", "test": "test", "test883": "test883"}
 COLUMNS = ("audiocap_id", "youtube_id", "start_time", "caption")

@@ -25,6 +25,7 @@ INFO = Corpus(
     "Gemmeke et al. 2017, doi:10.1109/ICASSP.2017.7952261",
     {"train": 2041789, "balanced": 22160, "test": 20371},
     partial=True,
+    sources=("youtube",),
 )
 SPLITS = {"unbalanced_train": "train", "balanced_train": "balanced", "eval": "test"}
 

@@ -19,6 +19,7 @@ INFO = Corpus(
     ("en",),
     "Drossos et al. 2020, doi:10.1109/ICASSP40776.2020.9052990",
     {"train": 3839, "valid": 1045, "test": 1045},
+    sources=("freesound",),
 )
 SPLITS = {"development": "train", "validation": "valid", "evaluation": "test"}
 CAPTIONS = tuple(f"caption_{i}" for i in range(1, 6))

@@ -13,7 +13,7 @@ from typing import Any
 from clara.data.manifest import Corpus, Row, clips_of_table, find_files, numbered_table, row_from_dict
 from clara.errors import ClaraError, unknown
 
-INFO = Corpus("csv", "as its owner states", "your own table", "caption")
+INFO = Corpus("csv", "as its owner states", "your own table", "caption", sources=None)
 CAPTIONS = ("text", "label", "emotion")
 SPEAKER = ("speaker", "gender", "age", "transcript")
 COLUMNS = ("audio", *CAPTIONS, *SPEAKER, "language", "split", "task", "seconds", "corpus", "license")

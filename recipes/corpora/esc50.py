@@ -18,6 +18,7 @@ INFO = Corpus(
     (),
     "Piczak 2015, doi:10.1145/2733373.2806390",
     {"all": 2000},
+    sources=("freesound",),
 )
 SPLITS = {"4": "valid", "5": "test"}
 

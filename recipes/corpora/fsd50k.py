@@ -19,6 +19,7 @@ INFO = Corpus(
     (),
     "Fonseca et al. 2022, doi:10.1109/TASLP.2021.3133208",
     {"train": 36796, "valid": 4170, "test": 10231},
+    sources=("freesound",),
 )
 SPLITS = {"train": "train", "val": "valid"}
 

@@ -22,6 +22,7 @@ INFO = Corpus(
     ("en",),
     "Martin-Morato and Mesaros 2021, DCASE 2021",
     {"all": 3930},
+    sources=("tau_urban_acoustic_scenes",),
 )
 
 

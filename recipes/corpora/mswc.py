@@ -19,6 +19,7 @@ INFO = Corpus(
     (),
     "Mazumder et al. 2021, NeurIPS Datasets and Benchmarks",
     partial=True,  # the tables list every language; few unpack them all
+    sources=("common_voice",),
 )
 SPLITS = {"TRAIN": "train", "DEV": "valid", "TEST": "test"}
 GENDERS = {"MALE": "male", "FEMALE": "female"}

@@ -31,7 +31,7 @@ NC_SA = "CC BY-NC-SA 4.0"
 # The languages of KTuberling's voices; Nynorsk is spoken Norwegian, which our files call nb.
 SPOKEN = ("ca", "da", "de", "el", "en", "eo", "es", "eu", "fi", "fr", "ga", "gl", "id", "it", "lt", "nb", "nds", "nl",
           "pt", "ro", "ru", "sl", "sr", "sv", "uk", "wa")  # fmt: skip
-INFO = Corpus("packed", "see each set", "a folder with audio.tar and manifest.csv", "caption")
+INFO = Corpus("packed", "see each set", "a folder with audio.tar and manifest.csv", "caption", sources=None)
 INFOS = {
     c.name: c
     for c in (
@@ -74,6 +74,7 @@ INFOS = {
             "FSDD, Speech Commands, custom commands",
             "word",
             ("en",),
+            sources=("fsdd", "speech_commands"),
         ),
         Corpus("mandarin_words", "CC BY-SA", f"{GITHUB}/hugolpz/audio-cmn", "word", ("zh",)),
         Corpus(
@@ -99,6 +100,7 @@ INFOS = {
             "emotion",
             ("en",),
             "Cao et al. 2014, doi:10.1109/TAFFC.2014.2336244",
+            sources=("crema_d",),
         ),
         Corpus(
             "crema_d_more",
@@ -107,6 +109,7 @@ INFOS = {
             "emotion",
             ("en",),
             "Cao et al. 2014, doi:10.1109/TAFFC.2014.2336244",
+            sources=("crema_d",),
         ),
         Corpus(
             "eyase",
@@ -121,8 +124,15 @@ INFOS = {
             "CC BY-SA 4.0 (pack), CC0 and CC BY (files)",
             f"{GITHUB}/Fris0uman/CDDA-Soundpacks",
             "caption",
+            sources=("freesound",),
         ),
-        Corpus("animals", "none stated", f"{GITHUB}/Willie-Huang/Animal-sound-recognition", "sound"),
+        Corpus(  # upstream it holds clips of ESC-50; those with other names cannot be told
+            "animals",
+            "none stated",
+            f"{GITHUB}/Willie-Huang/Animal-sound-recognition",
+            "sound",
+            sources=("esc50",),
+        ),
         Corpus("ktuberling_words", "GPL-2.0-or-later", f"{GITHUB}/KDE/ktuberling", "word", SPOKEN),
         Corpus(
             "read_speech",

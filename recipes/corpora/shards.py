@@ -8,7 +8,7 @@ from pathlib import Path
 from clara.data.corpora import shard_rows
 from clara.data.manifest import Corpus, Row
 
-INFO = Corpus("shards", "as each clip states", "your own shards", "caption")
+INFO = Corpus("shards", "as each clip states", "your own shards", "caption", sources=None)
 
 
 def rows(folder: Path) -> Iterator[Row]:

@@ -18,6 +18,7 @@ INFO = Corpus(
     (),
     "Salamon et al. 2014, doi:10.1145/2647868.2655045",
     {"all": 8732},
+    sources=("freesound",),
 )
 KEYS = {"dog_bark": "dog", "engine_idling": "engine"}  # the others are keys of ours but for the underscore
 

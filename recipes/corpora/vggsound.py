@@ -20,6 +20,7 @@ INFO = Corpus(
     (),
     "Chen et al. 2020, arXiv:2004.14368",
     partial=True,
+    sources=("youtube",),
 )
 
 

@@ -25,6 +25,7 @@ INFO = Corpus(
     {"source=AudioSet_SL": 108317, "source=BBC_Sound_Effects": 31201}
     | {"source=FreeSound": 262300, "source=SoundBible": 1232},
     partial=True,
+    sources=("freesound", "audioset", "bbc", "soundbible"),
 )
 
 

@@ -1,33 +1,22 @@
-"""A map of embeddings in the plane: some clips of an evaluation kept with their labels, and their places."""
+"""A map of embeddings in the plane: the embeddings kept of an evaluation, and their places."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
 
 from clara.errors import ClaraError, require, unknown
-from clara.eval.clips import Context, truth_of
 from clara.saving import sha256_of, whole_file
 
-SAMPLE = 1500  # clips kept; more are only dots on dots
 METHODS = ("pca", "tsne")
 
 
-def write_sample(path: Path, context: Context, task: str | None) -> dict[str, str] | None:
-    """Keep the embeddings (float16) and labels of at most SAMPLE labelled clips of an evaluation, drawn by its seed;
-    {"file", "sha256"}, by which its result knows them.
-
-    Returns None, and writes nothing, without a task or without a clip that has a label and an embedding.
-    """
-    rows = {row.audio: row for row in context.used} if task else {}
-    kept = [(row, label) for row in rows.values() if row.audio in context.made and (label := truth_of(row, task))]
-    if not kept:
-        return None
-    pick = np.sort(np.random.default_rng(context.seed).permutation(len(kept))[:SAMPLE])
-    vectors = np.stack([context.made[kept[i][0].audio].numpy() for i in pick]).astype(np.float16)
+def write_sample(path: Path, vectors_ND: np.ndarray, labels: Sequence[str]) -> dict[str, str]:
+    """Keep embeddings (as float16) and their labels; {"file", "sha256"}, by which their result knows them."""
     with whole_file(path) as part, part.open("wb") as file:
-        np.savez_compressed(file, vectors=vectors, labels=np.array([kept[i][1] for i in pick]))
+        np.savez_compressed(file, vectors=vectors_ND.astype(np.float16), labels=np.array(labels))
     return {"file": path.name, "sha256": sha256_of(path)}
 
 

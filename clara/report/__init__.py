@@ -1,0 +1,1 @@
+"""Results shown: lines, tables, drawings, comparisons, pages and cards. Nothing is measured here."""

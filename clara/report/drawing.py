@@ -1,0 +1,85 @@
+"""Pictures, by matplotlib: confusion matrices and maps of embeddings, as PNG files or as SVG within a page."""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from clara.errors import require
+from clara.results import MANY_LANGUAGES, Result
+from clara.saving import whole_file
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+
+ANNOTATED = 20  # classes up to which cells carry their number
+PALETTE = ("#0072b2", "#e69f00", "#009e73", "#d55e00", "#cc79a7", "#56b4e9", "#8c6d00", "#4d4d4d")  # for any sight
+
+
+def confusion(counts_CC: np.ndarray, labels: Sequence[str], title: str = "") -> Figure:
+    """Draw a confusion matrix: row = true class, color = share of the row; with few classes, the counts too."""
+    share = counts_CC / np.maximum(1, counts_CC.sum(1, keepdims=True))
+    side = 2.5 + max(0.22 * len(labels), 3.0)
+    figure, axes = _canvas(side + 0.8, side)
+    image = axes.imshow(share, cmap="Blues", vmin=0, vmax=1)
+    figure.colorbar(image, ax=axes, label="share of the true class", shrink=0.8)
+    size = 9 if len(labels) <= ANNOTATED else 7
+    axes.set_xticks(range(len(labels)), labels, rotation=90, fontsize=size)
+    axes.set_yticks(range(len(labels)), labels, fontsize=size)
+    axes.set(xlabel="predicted", ylabel="true")
+    axes.set_title(title, fontsize=10)
+    for (i, j), n in np.ndenumerate(counts_CC) if len(labels) <= ANNOTATED else ():
+        if n:
+            ink = "white" if share[i, j] > 0.5 else "black"
+            axes.text(j, i, n, ha="center", va="center", fontsize=7, color=ink)
+    return figure
+
+
+def embedding_map(places_N2: np.ndarray, labels: Sequence[str]) -> Figure:
+    """Draw dots colored by label, with a legend."""
+    figure, axes = _canvas(9.0, 6.0)
+    names, truth = sorted(set(labels)), np.asarray(labels)
+    for i, name in enumerate(names):
+        color = PALETTE[i] if len(names) <= len(PALETTE) else f"C{i % 10}"
+        marker = "os^Dv"[i // 10 % 5] if len(names) > len(PALETTE) else "o"
+        axes.scatter(*places_N2[truth == name].T, s=9, color=color, marker=marker, alpha=0.75, label=name)
+    axes.set(xticks=(), yticks=())
+    columns = 1 + (len(names) - 1) // 25
+    axes.legend(loc="upper left", bbox_to_anchor=(1, 1), fontsize=8, ncols=columns, frameon=False)
+    return figure
+
+
+def draw_confusions(out: Path, stem: str, result: Result) -> None:
+    """Write the confusion matrices of the plain figures as `out/STEM.NAME.PLACE.png`, of many languages English's."""
+    for where, outcomes in result.outcomes.items():
+        code, _, kind = where.partition("/")
+        shown = len(result.languages) <= MANY_LANGUAGES or code == "en"
+        if outcomes.kind == "classes" and kind in ("", "plain") and (not kind or code in result.languages) and shown:
+            rates = f"accuracy {result.value(where, 'accuracy'):.3f}, UAR {result.value(where, 'uar'):.3f}"
+            drawn = confusion(result.confusion(where), result.classes(where), f"{result.name} ({code}): {rates}")
+            with whole_file(out / f"{stem}.{result.name}.{code}.png") as part:
+                drawn.savefig(part, format="png")
+
+
+def svg(figure: Figure) -> str:
+    """A figure as an SVG element, its text as text."""
+    matplotlib = require("matplotlib", "demo")
+    page = io.StringIO()
+    with matplotlib.rc_context({"svg.fonttype": "none", "svg.hashsalt": "clara"}):
+        figure.savefig(page, format="svg", metadata=dict.fromkeys(("Date", "Creator", "Format", "Type")))
+    return page.getvalue()[page.getvalue().index("<svg") :]
+
+
+def _canvas(width: float, height: float) -> tuple[Figure, Axes]:
+    require("matplotlib", "demo")
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(width, height), dpi=110, layout="constrained")
+    FigureCanvasAgg(figure)
+    return figure, figure.add_subplot()
