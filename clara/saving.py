@@ -67,6 +67,12 @@ def flush(path: Path) -> None:
         os.close(handle)
 
 
+def safetensors_file(path: str | Path) -> Path:
+    """`path` as the name of a file, which may leave out its suffix `.safetensors`."""
+    path = Path(path)
+    return path if path.suffix == ".safetensors" else Path(f"{path}.safetensors")
+
+
 def sha256_of(path: Path) -> str:
     """sha256 of a file's bytes, in hexadecimal."""
     digest = hashlib.sha256()

@@ -227,10 +227,11 @@ def test_train_and_finetune_pass_what_they_are_given(monkeypatch: pytest.MonkeyP
     recipe.write_text("steps: 1\n")
     assert done("train", recipe, "--set", "steps=2", "--set", "optim.lr=0.1") == f"dir:{tmp_path}\n"
     done("train", "clara-small-dev")
-    done("finetune", "clips.csv", "-m", "dir:x", "-o", "y", "--set", "steps=2")
+    (tmp_path / "clips.csv").touch()
+    done("finetune", tmp_path / "clips.csv", "-m", f"dir:{tmp_path}", "-o", "y", "--set", "steps=2")
     assert calls[0] == (recipe, ["steps=2", "optim.lr=0.1"])
     assert calls[1][0].name == "clara-small-dev.yaml"
-    assert calls[2] == (Path("clips.csv"), "dir:x", Path("y"), ["steps=2"], None)
+    assert calls[2] == (tmp_path / "clips.csv", f"dir:{tmp_path}", Path("y"), ["steps=2"], None)
 
 
 def test_an_unknown_option_is_a_usage_error() -> None:
