@@ -122,7 +122,7 @@ def test_mistakes_are_refused_before_anything_heavy_is_imported(place: dict[str,
 
 def test_every_verb_has_a_line_that_is_refused() -> None:
     from clara.cli import app
-    from clara.cli.captions import captions
+    from clara.cli.captioning import captions
 
     verbs = {c.name or c.callback.__name__ for c in app.registered_commands}
     verbs |= {f"captions {c.name or c.callback.__name__}" for c in captions.registered_commands}

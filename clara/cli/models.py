@@ -69,7 +69,7 @@ def list_verb(
 
 
 @app.command()
-def show(name: str) -> None:
+def show(name: Annotated[str, typer.Argument(help="arch, arch.tag, hf:org/repo or dir:path.")]) -> None:
     """One model: where it comes from, its licence, training data and card, or its configuration."""
     read = catalog.parse_name(name)
     if read.kind == "arch":

@@ -14,9 +14,9 @@ import sentencepiece
 import torch
 from torch import Tensor
 
+from clara import hub
 from clara.config import Registry, Spec, build
 from clara.errors import ClaraError, unknown
-from clara.text import hub
 from clara.text.normal import normal
 
 ASSETS = Path(__file__).parent.parent / "assets"

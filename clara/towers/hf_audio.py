@@ -16,9 +16,9 @@ import torch
 from torch import Tensor, nn
 from transformers import AutoConfig, AutoModel, PretrainedConfig, PreTrainedModel
 
+from clara import hub
 from clara.config import Spec
 from clara.errors import ClaraError, unknown
-from clara.text import hub
 from clara.towers.base import AUDIO_TOWERS, AudioTower, fit_window, mask_frames, strided_mask
 from clara.towers.hf_pool import StatePool, coarser
 from clara.towers.remap import Drop, Rename

@@ -18,10 +18,10 @@ from typing import Any
 
 import yaml
 
+from clara import hub
 from clara.config import arch_names, build
 from clara.errors import ClaraError, unknown
 from clara.text.prompts import find_language
-from clara.zoo import hub
 
 PACKAGE = Path(__file__).parent.parent
 CARDS = PACKAGE / "_cards"  # a link to model_cards/: the wheel carries a copy, a checkout shows the originals
