@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import contextlib
 import hashlib
+import json
 import os
 import re
 import shutil
@@ -37,6 +38,13 @@ def whole_file(path: Path) -> Iterator[Path]:
         flush(path.parent)
     finally:
         part.unlink(missing_ok=True)
+
+
+def write_json(path: Path, data: object) -> None:
+    """Write `data` as JSON, one space deep, whole or not at all. What UTF-8 lacks, in a file's name, is escaped."""
+    with whole_file(path) as part:
+        text = json.dumps(data, indent=1, ensure_ascii=False) + "\n"
+        part.write_text(text, encoding="utf-8", errors="backslashreplace")
 
 
 def _remove_dead_parts(path: Path) -> None:

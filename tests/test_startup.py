@@ -83,7 +83,7 @@ def imported(code: str, *arguments: str) -> list[str]:
 
 
 def run(code: str, *arguments: str) -> list:
-    done = subprocess.run([sys.executable, "-c", code, *arguments], capture_output=True, text=True, timeout=300)
+    done = subprocess.run([sys.executable, "-c", code, *arguments], capture_output=True, text=True, timeout=900)
     assert done.returncode == 0, done.stderr
     return json.loads(done.stdout.splitlines()[-1])
 

@@ -136,7 +136,7 @@ def test_the_floor_check_sees_faults() -> None:
 def test_light_names_do_not_import_torch(code: str) -> None:
     heavy = "[m for m in ('torch', 'transformers', 'numpy.fft', 'scipy') if m in sys.modules]"
     run = subprocess.run(
-        [sys.executable, "-c", f"{code}\nimport sys\nprint({heavy})"], capture_output=True, text=True, timeout=60
+        [sys.executable, "-c", f"{code}\nimport sys\nprint({heavy})"], capture_output=True, text=True, timeout=900
     )
     assert run.returncode == 0, run.stderr
     assert run.stdout.strip() == "[]"

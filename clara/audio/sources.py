@@ -180,7 +180,8 @@ def list_audio(folder: str | Path) -> list[Path]:
 def walk(folder: Path) -> Iterator[Path]:
     """Every file below `folder` that is not hidden. A folder is read once, however many links lead to it, by its own
     name where it lies below itself."""
-    waiting, linked, seen = [folder], [], set()
+    waiting, linked = [folder], list[Path]()
+    seen: set[str] = set()
     while waiting or linked:
         here = waiting.pop() if waiting else linked.pop(0)
         if (real := os.path.realpath(here)) in seen:

@@ -10,6 +10,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
+from typing import Any
 
 from clara.config import load_yaml
 from clara.errors import ClaraError, unknown
@@ -110,16 +111,17 @@ def _load(code: str) -> Language:
         raise ClaraError(f"{code}.yaml: missing {sorted(missing)} or its code is {data.get('code')!r}.")
     terms = {task: {key: _term(value) for key, value in keys.items()} for task, keys in data["terms"].items()}
     templates = {task: tuple(lines) for task, lines in data["templates"].items()}
-    joins = (tuple(data[name]) for name in ("compose", "said", "over"))
+    compose, said, over = (tuple(data[name]) for name in ("compose", "said", "over"))
     degrees = {key: _strings(lines) for key, lines in data.get("degrees", {}).items()}
-    return Language(code, data["name"], data["english_name"], data["checked"], terms, templates, *joins, degrees)
+    names = data["name"], data["english_name"], data["checked"]
+    return Language(code, *names, terms, templates, compose, said, over, degrees)
 
 
-def _strings(value: object) -> tuple[str, ...]:
+def _strings(value: Any) -> tuple[str, ...]:
     return tuple(value) if isinstance(value, list) else (value,)
 
 
-def _term(value: object) -> Term:
+def _term(value: Any) -> Term:
     if isinstance(value, dict):
         forms = {form: _strings(v) for form, v in value.items()}
         return Term(forms["noun"], forms)
@@ -222,9 +224,11 @@ def label_texts(
     language = language_code(language)  # an unknown one is an error even where own labels do not need it
     if isinstance(templates, str) or (templates is not None and not list(templates)):
         raise ClaraError(f"templates={templates!r}: expected a list of texts such as 'the sound of {{}}'.")
-    if labels is None and task is None:
-        raise ClaraError("Give labels=[…] of your own, or task='emotion' (sound, instrument, word, …).")
-    chosen = _checked(task_labels(task) if labels is None else labels)
+    if labels is None:
+        if task is None:
+            raise ClaraError("Give labels=[…] of your own, or task='emotion' (sound, instrument, word, …).")
+        labels = task_labels(task)
+    chosen = _checked(labels)
     if task is None:
         return chosen, dict(zip(chosen, chosen)), own_prompts(chosen, templates or ("{}",))
     names = {key: fill("{}", term(task, key, language)) for key in chosen}

@@ -181,7 +181,7 @@ def load_foreign(path: str | Path, family: str, tokenizer: str | None = None, na
 def check_vocabulary(model: DualEncoder, tokenizer: Tokenizer, where: str) -> None:
     """ClaraError where the tokenizer is not the text tower's: it has more tokens than the tower has embeddings, or far
     fewer. A table may be a little longer, for some are padded."""
-    modules = list(model.text.modules())
+    modules: list[Any] = list(model.text.modules())
     own = next((m.get_input_embeddings() for m in modules if hasattr(m, "get_input_embeddings")), None)
     table = own or next(m for m in modules if isinstance(m, torch.nn.Embedding))
     rows, tokens = table.num_embeddings, tokenizer.vocab_size
