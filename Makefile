@@ -1,6 +1,8 @@
 # make demo [FILES="a.wav b.mp3"]   name, search and picture sounds with the embedded checkpoint
-# make test                         the whole suite
-# Both set up .venv once from the pinned constraints.txt and then work offline.
+# make test                         the tests, at most 240 CPU seconds in all
+# make test-slow                    the rest of them
+# make lint                         ruff and mypy
+# All set up .venv once from the pinned constraints.txt and then work offline.
 
 PYTHON ?= python3
 VENV := .venv
@@ -8,7 +10,7 @@ BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 OFFLINE := HF_HUB_OFFLINE=1 TRANSFORMERS_OFFLINE=1
 
-.PHONY: demo test lint format wheel clean
+.PHONY: demo test test-slow lint format wheel clean
 
 demo: $(STAMP)
 	$(OFFLINE) $(BIN)/clara demo $(FILES)
@@ -16,9 +18,13 @@ demo: $(STAMP)
 test: $(STAMP)
 	$(OFFLINE) $(BIN)/python -m pytest
 
+test-slow: $(STAMP)
+	$(OFFLINE) $(BIN)/python -m pytest -m slow
+
 lint: $(STAMP)
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
+	$(BIN)/mypy
 
 format: $(STAMP)
 	$(BIN)/ruff check --fix .
@@ -33,4 +39,4 @@ $(STAMP): pyproject.toml constraints.txt
 	touch $@
 
 clean:
-	rm -rf $(VENV) build dist *.egg-info .pytest_cache .ruff_cache
+	rm -rf $(VENV) build dist *.egg-info .pytest_cache .ruff_cache .mypy_cache

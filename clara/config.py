@@ -81,7 +81,8 @@ class Registry(Generic[T]):
     def create(self, spec: Spec, *args: Any) -> T:
         """Build the member that `spec` names: `cls(config, *args)`."""
         cls, config = self.get(spec.kind)
-        return cls(build(config, spec.options, where=f"{self.kind} {spec.kind!r}"), *args)
+        make: Callable[..., T] = cls  # what a member's __init__ takes, its kind's users know
+        return make(build(config, spec.options, where=f"{self.kind} {spec.kind!r}"), *args)
 
 
 def load_yaml(path: str | Path) -> dict[str, Any]:
@@ -137,7 +138,7 @@ def build(cls: type[T], data: Any, where: str = "config") -> T:
         raise ClaraError(f"{where}: got {data!r}, expected a mapping for {cls.__name__}.")
     if cls is Spec:
         return _build_spec(data, where)
-    fields = {f.name: f for f in dataclasses.fields(cls) if f.init}
+    fields = {f.name: f for f in dataclasses.fields(typing.cast(Any, cls)) if f.init}
     hints = typing.get_type_hints(cls)
     for key in data:
         if key not in fields:
@@ -175,7 +176,7 @@ def _convert(hint: Any, value: Any, where: str) -> Any:
             except ClaraError:  # the last alternative reports the error
                 continue
         return _convert(inner[-1], value, where)
-    if dataclasses.is_dataclass(hint):
+    if isinstance(hint, type) and dataclasses.is_dataclass(hint):
         return value if isinstance(value, hint) else build(hint, value, where)
     if origin is tuple and isinstance(value, list | tuple):
         inner = args[0]

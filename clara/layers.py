@@ -101,7 +101,7 @@ class AttentiveStats(nn.Module):
     def forward(self, x_BNW: Tensor, mask_BN: Tensor) -> Tensor:
         with torch.autocast(x_BNW.device.type, enabled=False):
             x_BNW = x_BNW.float()
-            score_BNW = self.score(x_BNW.to(self.score[0].weight.dtype)).float()  # in half precision, at times
+            score_BNW = self.score(x_BNW.to(next(self.score.parameters()).dtype)).float()  # in half precision, at times
             weight = score_BNW.masked_fill(~mask_BN[..., None], -torch.inf).softmax(1)
             mean = (weight * x_BNW).sum(1)
             var = (weight * (x_BNW - mean[:, None]).square()).sum(1)

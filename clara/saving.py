@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import contextlib
 import hashlib
+import json
 import os
 import re
 import shutil
@@ -39,6 +40,13 @@ def whole_file(path: Path) -> Iterator[Path]:
         part.unlink(missing_ok=True)
 
 
+def write_json(path: Path, data: object) -> None:
+    """Write `data` as JSON, one space deep, whole or not at all. What UTF-8 lacks, in a file's name, is escaped."""
+    with whole_file(path) as part:
+        text = json.dumps(data, indent=1, ensure_ascii=False) + "\n"
+        part.write_text(text, encoding="utf-8", errors="backslashreplace")
+
+
 def _remove_dead_parts(path: Path) -> None:
     own = re.compile(rf"\.{re.escape(path.name)}\.(\d+)-\d+\.part")
     for other in path.parent.iterdir():
@@ -65,6 +73,12 @@ def flush(path: Path) -> None:
         os.fsync(handle)
     finally:
         os.close(handle)
+
+
+def safetensors_file(path: str | Path) -> Path:
+    """`path` as the name of a file, which may leave out its suffix `.safetensors`."""
+    path = Path(path)
+    return path if path.suffix == ".safetensors" else Path(f"{path}.safetensors")
 
 
 def sha256_of(path: Path) -> str:

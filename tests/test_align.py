@@ -169,6 +169,7 @@ def test_a_word_is_another_fact_in_every_language() -> None:
         facts_of_task("emotoin")
 
 
+@pytest.mark.slow
 def test_translations_come_closer(tmp_path: Path) -> None:
     def closeness(steps: int) -> float:
         recipe = tmp_path / f"{steps}.yaml"
@@ -213,6 +214,7 @@ def anchored(tmp_path: Path) -> tuple[Path, Goals]:
     return folder, Goals(model, FACTS, {})
 
 
+@pytest.mark.slow
 def test_texts_are_drawn_onto_anchors_and_audio_comes_along(anchored: tuple[Path, Goals], tmp_path: Path) -> None:
     folder, goals = anchored
     recipe = tmp_path / "r.yaml"

@@ -15,11 +15,12 @@ from torch.nn.functional import normalize
 from typer.testing import CliRunner
 
 import clara
+from clara import hub
 from clara.cli import app
 from clara.config import to_dict
 from clara.errors import ClaraError
 from clara.towers.remap import Drop, Rename, prefixed, remap
-from clara.zoo import convert, hub
+from clara.zoo import convert
 from clara.zoo.converters import transformers
 from clara.zoo.factory import convert_checkpoint, create_model_and_transforms, get_tokenizer, load_checkpoint
 

@@ -126,6 +126,7 @@ def process(rank: int, port: int, names: list[str], folder: str) -> None:
         torch.save({"vectors": got, "embedded": spent.embedded}, Path(folder) / f"{rank}.pt")
 
 
+@pytest.mark.slow
 def test_two_processes_share_the_clips(names: list[str], tmp_path: Path) -> None:
     with socket.socket() as s:
         s.bind(("127.0.0.1", 0))

@@ -48,7 +48,7 @@ def test_15_finetune_in_a_script_without_a_main_guard(tmp_path: Path) -> None:
         "from clara.train.finetune import finetune\n"
         f"print(finetune({str(table)!r}, {init!r}, {str(tmp_path / 'out')!r}, {QUICK!r}))\n"
     )
-    found = subprocess.run([sys.executable, str(script)], capture_output=True, text=True, timeout=300)
+    found = subprocess.run([sys.executable, str(script)], capture_output=True, text=True, timeout=900)
     assert found.returncode == 0, found.stderr
     assert found.stdout.splitlines() == ["begun", str(tmp_path / "out" / "checkpoint")]
 
@@ -64,7 +64,7 @@ def test_15_shards_in_a_script_without_a_main_guard(tmp_path: Path) -> None:
         f"rows = [Row({str(tmp_path / 'clips')!r} + f'/{{i}}.wav', 'c', 'train', text=('a',)) for i in range(4)]\n"
         f"print(write_shards(rows, {str(tmp_path / 'out')!r}, ShardConfig(samples_per_shard=2, workers=2))['count'])\n"
     )
-    found = subprocess.run([sys.executable, str(script)], capture_output=True, text=True, timeout=300)
+    found = subprocess.run([sys.executable, str(script)], capture_output=True, text=True, timeout=900)
     assert found.returncode == 0, found.stderr
     assert found.stdout.splitlines() == ["begun", "4"]
 

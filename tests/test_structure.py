@@ -5,6 +5,7 @@ from __future__ import annotations
 import ast
 import subprocess
 import sys
+from collections import Counter
 from pathlib import Path
 
 import pytest
@@ -14,6 +15,8 @@ FILES = sorted(p for p in PACKAGE.rglob("*.py") if "_recipes" not in p.parts)
 FLOORS = {
     "errors": 0,
     "config": 0,
+    "deferred": 0,
+    "hub": 0,
     "saving": 0,
     "results": 1,
     "layers": 1,
@@ -32,6 +35,11 @@ FLOORS = {
     "__main__": 7,
 }
 FREE = {"losses", "metrics", "calibration"}
+# module names that occur twice, and why they still do
+TWICE = {
+    "acoustics": "data/acoustics.py annotates what audio/acoustics.py measures; it moves to a room for annotations",
+    "anchors": "train/anchors.py trains towers/anchors.py; it is merged into the training loop",
+}
 MAX_FILE, MAX_TOWER_FILE, MAX_FUNCTION, MAX_ARGUMENTS = 400, 600, 60, 6
 
 
@@ -105,6 +113,12 @@ def check_function(node: ast.FunctionDef | ast.AsyncFunctionDef) -> None:
         )
 
 
+def test_module_names_are_unique() -> None:
+    """A name in a traceback, a search or a tab of an editor means one file."""
+    names = Counter(path.stem for path in FILES if not path.stem.startswith("__"))
+    assert {name for name, count in names.items() if count > 1} == TWICE.keys()
+
+
 def test_the_floor_check_sees_faults() -> None:
     assert clara_imports(ast.parse("def f():\n    from clara.zoo.factory import load")) == {"zoo"}
     assert clara_imports(ast.parse("from clara import cli")) == {"cli"}
@@ -124,7 +138,7 @@ def test_the_floor_check_sees_faults() -> None:
 def test_light_names_do_not_import_torch(code: str) -> None:
     heavy = "[m for m in ('torch', 'transformers', 'numpy.fft', 'scipy') if m in sys.modules]"
     run = subprocess.run(
-        [sys.executable, "-c", f"{code}\nimport sys\nprint({heavy})"], capture_output=True, text=True, timeout=60
+        [sys.executable, "-c", f"{code}\nimport sys\nprint({heavy})"], capture_output=True, text=True, timeout=900
     )
     assert run.returncode == 0, run.stderr
     assert run.stdout.strip() == "[]"

@@ -202,7 +202,7 @@ def test_architectures_fit_their_tokenizer(name: str) -> None:
 def test_every_file_of_a_tokenizer_is_asked_of_the_hub() -> None:
     from huggingface_hub.utils import filter_repo_objects
 
-    from clara.text import hub
+    from clara import hub
 
     names = ["tokenizer.json", "tokenizer_config.json", "special_tokens_map.json", "added_tokens.json", "config.json"]
     names += ["vocab.json", "vocab.txt", "merges.txt", "spiece.model", "sentencepiece.bpe.model", "normalizer.json"]

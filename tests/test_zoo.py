@@ -18,10 +18,11 @@ from safetensors.torch import load_file, save_file
 from tiny import CARD, save_tiny
 
 import clara
+from clara import hub
 from clara.audio import waveform
 from clara.audio.sources import expand
 from clara.errors import ClaraError
-from clara.zoo import catalog, embedder, hub
+from clara.zoo import catalog, embedder
 from clara.zoo.embedder import Embedder
 from clara.zoo.factory import create_model, create_model_and_transforms, get_tokenizer, save_checkpoint
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -13,7 +13,7 @@ from torch.nn.functional import normalize
 from clara.apps.search import embedder, vectors
 from clara.calibration import offsets
 from clara.errors import ClaraError
-from clara.text.prompts import fill, language_code, own_prompts, prompts, task_labels, term
+from clara.text.prompts import label_texts, language_code
 from clara.text.tokenizer import Tokenizer
 from clara.zoo.embedder import Embedder
 
@@ -65,21 +65,8 @@ class Classifier:
         templates: Sequence[str] | None = None,
     ) -> None:
         embedder(zoo)
-        language = language_code(language)  # an unknown one is an error even where own labels do not need it
-        if isinstance(templates, str) or (templates is not None and not list(templates)):
-            raise ClaraError(f"templates={templates!r}: expected a list of texts such as 'the sound of {{}}'.")
-        if labels is None:
-            if task is None:
-                raise ClaraError("Give labels=[…] of your own, or task='emotion' (sound, instrument, word, …).")
-            labels = task_labels(task)
-        self.labels = _checked(labels)
-        self.zoo, self.task, self.language = zoo, task, language
-        if task is None:
-            self.names = dict(zip(self.labels, self.labels))
-            self.prompts = own_prompts(self.labels, templates or ("{}",))
-        else:
-            self.prompts = prompts(task, self.labels, language, templates)
-            self.names = {key: fill("{}", term(task, key, language)) for key in self.labels}
+        self.labels, self.names, self.prompts = label_texts(labels, task, language, templates)
+        self.zoo, self.task, self.language = zoo, task, language_code(language)
         _check_distinct(self.labels, self.prompts, zoo.tokenizer)
         self.label_KD = self._embed_labels()
         self.bias_K: Tensor | None = None
@@ -148,19 +135,6 @@ class Classifier:
         scores = {self.labels[i]: float(p_K[i]) for i in order}
         best = self.labels[order[0]]
         return Prediction(best, self.names[best], scores, self.bias_K is not None)
-
-
-def _checked(labels: Sequence[str]) -> list[str]:
-    if isinstance(labels, str):
-        raise ClaraError(f"labels={labels!r} is one text: expected a list such as ['dog', 'rain'].")
-    if isinstance(labels, Mapping):
-        raise ClaraError(f"labels={labels!r}: expected a list; of a mapping only the keys would be heard of.")
-    labels = list(labels)
-    if len(labels) < 2:
-        raise ClaraError(f"labels={labels!r}: expected at least two, for the scores say which of them fits best.")
-    if any(not isinstance(x, str) or not x.strip() for x in labels):
-        raise ClaraError(f"labels={labels!r}: every label must be a text that is not empty.")
-    return labels
 
 
 def _check_distinct(labels: Sequence[str], prompts: Sequence[Sequence[str]], tokenizer: Tokenizer) -> None:

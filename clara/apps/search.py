@@ -16,7 +16,7 @@ from tqdm import tqdm
 
 from clara.audio.sources import describe, expand
 from clara.errors import ClaraError, MissingDependency
-from clara.saving import whole_file
+from clara.saving import safetensors_file, whole_file
 from clara.zoo.embedder import Embedder, check_finite
 
 CHUNK = 65536  # embeddings compared at once: bounded memory for an index of any size
@@ -70,7 +70,7 @@ class Index:
 
     def save(self, path: str | Path) -> Path:
         """Write PATH.safetensors, whole or not at all: embeddings, and as JSON paths, model and hash. Returns it."""
-        file = index_file(path)
+        file = safetensors_file(path)
         about = {"model": self.model, "sha256": self.sha256, "paths": self.paths}
         text = json.dumps(about).encode("ascii")  # a path may hold what UTF-8 lacks
         tensors = {"audio": self.audio_ND.contiguous(), "about": torch.frombuffer(bytearray(text), dtype=torch.uint8)}
@@ -84,7 +84,7 @@ class Index:
     @classmethod
     def load(cls, path: str | Path) -> Index:
         """Read what `save` wrote. ClaraError when the file is missing or damaged."""
-        file = index_file(path)
+        file = safetensors_file(path)
         if not file.is_file():
             raise ClaraError(f"No index at {path}: {file} is missing.")
         try:
@@ -206,9 +206,3 @@ def top_k(query_QD: Tensor, audio_ND: Tensor, k: int, chunk: int = CHUNK) -> tup
         best, order = best.topk(min(k, best.shape[1]), dim=1)
         rows = rows.gather(1, order)
     return best, rows
-
-
-def index_file(path: str | Path) -> Path:
-    """The file of an index: `path`, which may leave out its suffix."""
-    path = Path(path)
-    return path if path.suffix == ".safetensors" else Path(f"{path}.safetensors")

@@ -42,7 +42,7 @@ def whole_rate(rate: Any) -> int:
         rate = rate[()]
     if isinstance(rate, bool | np.bool_) or not isinstance(rate, Integral | Real) or rate != rate // 1 or rate <= 0:
         raise ClaraError(f"Sample rate {rate!r}: expected a whole number of Hz above 0.")
-    return int(rate)
+    return int(float(rate))
 
 
 def _time_first(wave: np.ndarray) -> np.ndarray:

@@ -125,7 +125,7 @@ def add_noise(wave_T: np.ndarray, snr_db: float, rng: np.random.Generator) -> np
     a = rng.choice([0.0, 0.7, 0.95])
     if a:  # one-pole smoothing in the frequency domain
         w = np.exp(-2j * np.pi * np.arange(n // 2 + 1) / n)
-        noise = np.fft.irfft(np.fft.rfft(noise) / (1 - a * w).astype(np.complex64), n)
+        noise = np.fft.irfft(np.fft.rfft(noise) / (1 - a * w).astype(np.complex64), n).astype(np.float32, copy=False)
     return mix(wave_T, noise[: len(wave_T)], snr_db)
 
 

@@ -70,6 +70,8 @@ class ClapMel(FrontEnd):
         bank = filters(config)
         used = bank.sum(1).nonzero()[:, 0]
         self.lowest, self.highest = int(used[0]), int(used[-1]) + 1  # no filter reaches beyond
+        self.bank_FK: Tensor
+        self.hann: Tensor
         self.register_buffer("bank_FK", bank[self.lowest : self.highest].T.contiguous(), persistent=False)
         self.register_buffer("hann", torch.hann_window(config.n_fft), persistent=False)
 

@@ -86,6 +86,8 @@ class LogMel(FrontEnd):
             norm=config.mel_norm,
             mel_scale=config.mel_scale,
         )
+        self.bank: Tensor
+        self.hann: Tensor
         self.register_buffer("bank", bank, persistent=False)
         self.register_buffer("hann", torch.hann_window(config.win_length), persistent=False)
 

@@ -91,10 +91,11 @@ class Film(Decoder):
             yield from self._cut(piece, at, start)
             at += len(piece[1])
 
-    def _place(self, piece: tuple[float, np.ndarray, int]) -> int:
+    def _place(self, piece: tuple[float | None, np.ndarray, int]) -> int:
         """The number of a frame's first sample. Matroska's times are whole milliseconds; where packets are of one
         length, behind the first of them, the samples before this one can be counted."""
         time, wave_TC, _ = piece
+        assert time is not None and self.begin is not None  # the caller has looked
         at = round((time - self.begin) * self.rate)
         even = self.lead + round((at - self.lead) / len(wave_TC)) * len(wave_TC)
         return even if abs(even - at) <= 0.001 * self.rate else at

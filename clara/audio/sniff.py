@@ -182,8 +182,9 @@ def ogg_links(file: Any, name: str) -> list[tuple[int, int]]:
         file.seek(at)
         head = file.read(27)
         if head[:4] != b"OggS"[: len(head)]:
-            if (at := _next_page(file, at, size)) is None:
+            if (found := _next_page(file, at, size)) is None:
                 break  # something is appended that is no Ogg
+            at = found
             continue
         table = file.read(head[26]) if len(head) == 27 else b""
         end = at + 27 + len(table) + sum(table)

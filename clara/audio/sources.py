@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import stat
 import sys
 from collections.abc import Iterable, Iterator, Mapping
@@ -20,6 +21,7 @@ EXTENSIONS = (
 # what systems put into folders of audio; hidden ones (.Trash, .ipynb_checkpoints, .git) are known by their dot
 PASSED_OVER = {"__MACOSX", "$RECYCLE.BIN", "System Volume Information", "@eaDir", "lost+found"}
 STDIN = "-"
+URL = re.compile(r"[a-z][a-z0-9+.-]+:/", re.IGNORECASE)  # a Path has one slash left; one letter is a drive
 
 
 def expand(sources: Any) -> list[Any]:
@@ -77,6 +79,20 @@ def path_of(source: str | os.PathLike[str]) -> Path:
         raise ClaraError(f"Got {text!r} as audio: expected a path. The working folder is '.'.")
     path = Path(text)
     return path.expanduser() if text.startswith("~") and not path.exists() else path
+
+
+def audio_file(source: str | os.PathLike[str]) -> Path:
+    """The path of one audio file. ClaraError for a folder, a URL, a missing or an empty file; nothing is decoded."""
+    path = path_of(source)
+    if path.is_dir():
+        raise ClaraError(f"{path} is a folder: use clara.audio.sources.list_audio(folder) or pass the files.")
+    if not path.is_file():
+        if URL.match(str(source)):
+            raise ClaraError(f"{source}: addresses are not fetched. Download it, and pass the file or its bytes.")
+        raise ClaraError(f"No such audio file: {path}.")
+    if path.stat().st_size == 0:
+        raise ClaraError(f"{path} is empty (0 bytes).")
+    return path
 
 
 def _is_pipe(path: Path) -> bool:
@@ -164,7 +180,8 @@ def list_audio(folder: str | Path) -> list[Path]:
 def walk(folder: Path) -> Iterator[Path]:
     """Every file below `folder` that is not hidden. A folder is read once, however many links lead to it, by its own
     name where it lies below itself."""
-    waiting, linked, seen = [folder], [], set()
+    waiting, linked = [folder], list[Path]()
+    seen: set[str] = set()
     while waiting or linked:
         here = waiting.pop() if waiting else linked.pop(0)
         if (real := os.path.realpath(here)) in seen:

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import io
 import os
-import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
@@ -18,10 +17,8 @@ import soxr
 
 from clara.audio.arrays import mono, samples
 from clara.audio.files import open_audio
-from clara.audio.sources import describe, path_of, plain
+from clara.audio.sources import audio_file, describe, plain
 from clara.errors import ClaraError
-
-URL = re.compile(r"[a-z][a-z0-9+.-]+:/", re.IGNORECASE)  # a Path has one slash left; one letter is a drive
 
 
 @dataclass(frozen=True)
@@ -88,15 +85,7 @@ def _handle(source: Any) -> Any:
             f"Audio of type {type(source).__name__}: expected a path, encoded bytes, an open file, or (array, "
             "sample_rate). A bare array has no sample rate: pass (array, rate)."
         )
-    path = path_of(source)
-    if path.is_dir():
-        raise ClaraError(f"{path} is a folder: use clara.audio.sources.list_audio(folder) or pass the files.")
-    if not path.is_file():
-        if URL.match(str(source)):
-            raise ClaraError(f"{source}: addresses are not fetched. Download it, and pass the file or its bytes.")
-        raise ClaraError(f"No such audio file: {path}.")
-    if path.stat().st_size == 0:
-        raise ClaraError(f"{path} is empty (0 bytes).")
+    path = audio_file(source)
     try:
         str(path).encode()
     except UnicodeEncodeError:  # a name in another encoding than the system's: soundfile encodes text strictly

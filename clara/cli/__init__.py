@@ -8,12 +8,12 @@ import sys
 # ruff: isort: off
 # each import registers its verbs, in the order of --help
 from clara.cli import models  # noqa: F401
-from clara.cli import convert  # noqa: F401
+from clara.cli import converting  # noqa: F401
 from clara.cli import data  # noqa: F401
-from clara.cli import captions  # noqa: F401
+from clara.cli import captioning  # noqa: F401
 from clara.cli import train  # noqa: F401
 from clara.cli import evaluate  # noqa: F401
-from clara.cli import report  # noqa: F401
+from clara.cli import reporting  # noqa: F401
 
 # ruff: isort: on
 from clara.cli.app import app

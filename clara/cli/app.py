@@ -1,8 +1,12 @@
-"""The Typer application, the options that verbs share, and how a user's mistake is told."""
+"""The Typer application, the options that verbs share, and how a user's mistake is reported.
+
+Arguments are checked here and in the verbs before torch is imported: a mistake is reported within half a second.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from pathlib import Path
 from typing import Annotated, Any
 
 import typer
@@ -10,6 +14,7 @@ from typer.core import TyperGroup
 
 import clara
 from clara.errors import ClaraError
+from clara.zoo import catalog
 
 DEFAULT_MODEL = "clara-small.base"
 
@@ -70,3 +75,29 @@ Settings = Annotated[list[str], typer.Option("--set", help="a.b=value: change a 
 def left_out(skip: bool) -> Callable[[str], None] | None:
     """With --skip-broken, how a clip that is left out is told."""
     return (lambda why: typer.echo(f"left out: {' '.join(why.split())}", err=True)) if skip else None
+
+
+def check_paths(*paths: Path | None) -> None:
+    """ClaraError for the first of `paths` that does not exist; None stands for an option that was not given."""
+    for path in paths:
+        if path is not None and not path.exists():
+            raise ClaraError(f"No such file or folder: {path}.")
+
+
+def check_model(name: str) -> None:
+    """ClaraError for an unknown model, one without weights, or a missing folder. The hub is not asked."""
+    read = catalog.parse_name(name)
+    if read.kind != "hf":
+        catalog.checkpoint_folder(read)
+
+
+def audio_items(sources: Sequence[str], skip_broken: bool = False) -> list[Any]:
+    """Files and folders -> the clips they stand for. ClaraError when there are none, or, without `skip_broken`, when a
+    file does not exist."""
+    from clara.audio.sources import audio_file, expand  # numpy comes along
+
+    items = expand(sources)
+    for item in items:
+        if isinstance(item, str) and not skip_broken:  # what was found in a folder is a Path, and exists
+            audio_file(item)
+    return items

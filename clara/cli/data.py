@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from clara.cli.app import SkipBroken, app
 from clara.errors import ClaraError
+
+if TYPE_CHECKING:
+    from clara.data.manifest import Row
 
 SHOWN = 10  # clips that are left out are named one by one, so many of them
 
@@ -38,9 +42,12 @@ def shards(
             typer.echo(str(problem))
         typer.echo(f"{len(problems)} problems in {out}")
         raise typer.Exit(1 if problems else 0)
-    if (manifest is None) == (corpus is None) or (corpus is None) != (data is None):
+    if manifest is not None and corpus is None and data is None:
+        rows: Iterable[Row] = read_manifest(manifest)
+    elif manifest is None and corpus is not None and data is not None:
+        rows = rows_from_corpus(corpus, corpus_folder(corpus, data))
+    else:
         raise ClaraError("Give --manifest ROWS.jsonl, or --corpus NAME with --data FOLDER, or --verify.")
-    rows = read_manifest(manifest) if manifest is not None else rows_from_corpus(corpus, corpus_folder(corpus, data))
     on_error = "skip" if skip_broken else "raise"
     index = write_shards(rows, out, ShardConfig(samples, audio_format, sample_rate, workers, max_seconds, on_error))
     skipped = [s for shard in index["shards"] for s in shard["skipped"]]
@@ -72,7 +79,7 @@ def corpus(
             raise ClaraError(f"--check needs --data FOLDER, the folder of {name} in its official layout.")
         info = module.INFO
         published = ", ".join(f"{part} {n}" for part, n in info.clips.items()) or "not counted"
-        typer.echo(f"{module.__doc__.strip()}\n")
+        typer.echo(f"{str(module.__doc__).strip()}\n")
         for key, value in (("licence", info.license), ("cite", info.citation), ("clips", published)):
             typer.echo(f"{key}: {value}")
         return

@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from clara.cli.app import DEFAULT_MODEL, Model, Settings, app
+from clara.cli.app import DEFAULT_MODEL, Model, Settings, app, check_model, check_paths
 from clara.config import recipe_path
 
 
@@ -22,6 +22,8 @@ def evaluate(
 ) -> None:
     """Evaluate a checkpoint by a recipe; results are JSON with the command, the hash and the prompts."""
     path = recipe_path("eval", recipe)
+    check_model(model)
+    check_paths(data)
     from clara.eval.runner import run
 
     run(path, model, data, out, [*settings, *([f"limit={limit}"] if limit is not None else [])])

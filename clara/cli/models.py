@@ -5,16 +5,29 @@ from __future__ import annotations
 import csv
 import json
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from clara.cli.app import DEFAULT_MODEL, BatchSize, Device, Json, Model, SkipBroken, Sources, app, left_out
+from clara.cli.app import (
+    DEFAULT_MODEL,
+    BatchSize,
+    Device,
+    Json,
+    Model,
+    SkipBroken,
+    Sources,
+    app,
+    audio_items,
+    check_model,
+    check_paths,
+    left_out,
+)
 from clara.config import CONFIGS
 from clara.errors import ClaraError, MissingDependency, unknown
-from clara.saving import whole_file
+from clara.saving import safetensors_file, whole_file
 from clara.zoo import catalog
 
 if TYPE_CHECKING:
@@ -56,7 +69,7 @@ def list_verb(
 
 
 @app.command()
-def show(name: str) -> None:
+def show(name: Annotated[str, typer.Argument(help="arch, arch.tag, hf:org/repo or dir:path.")]) -> None:
     """One model: where it comes from, its licence, training data and card, or its configuration."""
     read = catalog.parse_name(name)
     if read.kind == "arch":
@@ -67,9 +80,9 @@ def show(name: str) -> None:
         typer.echo("\n".join(catalog.describe(row)))
         typer.echo("\n" + catalog.card(row.name)[1].rstrip())
         return
-    from clara.zoo.factory import CARD, CONFIG, checkpoint_folder, read_config
+    folder = catalog.checkpoint_folder(read)
+    from clara.zoo.factory import CARD, CONFIG, read_config
 
-    folder = checkpoint_folder(read)
     read_config(folder)
     typer.echo(f"folder: {folder}\n\n{(folder / CONFIG).read_text(encoding='utf-8')}")
     if (folder / CARD).is_file():
@@ -97,18 +110,20 @@ def embed(
     skip_broken: SkipBroken = False,
 ) -> None:
     """Embed audio into an .npz: audio (N, D) float32 of unit length, paths, model, sha256."""
+    if out.suffix != ".npz":
+        raise ClaraError(f"--out {out}: expected a name that ends in .npz.")
+    check_model(model)
+    found = audio_items(sources, skip_broken)
+    _room_for(out)
     import numpy as np
 
     from clara.apps.search import embed_sources
     from clara.audio.sources import describe
     from clara.data.parallel import sole_writer
 
-    if out.suffix != ".npz":
-        raise ClaraError(f"--out {out}: expected a name that ends in .npz.")
-    _room_for(out)
     with sole_writer(out):
         zoo = _load(model, device)
-        items, audio = embed_sources(zoo, sources, batch_size, _at_terminal(), left_out(skip_broken))
+        items, audio = embed_sources(zoo, found, batch_size, _at_terminal(), left_out(skip_broken))
         paths = np.array([describe(i) for i in items])
         with whole_file(out) as part, part.open("wb") as file:
             np.savez(file, audio=audio.numpy(), paths=paths, model=zoo.name, sha256=zoo.sha256)
@@ -140,31 +155,41 @@ def classify(
     skip_broken: SkipBroken = False,
 ) -> None:
     """Name what is heard, by a task's labels or your own."""
-    from clara.apps.classifier import Classifier
-    from clara.apps.search import embed_sources
-    from clara.audio.sources import describe
-
     if task is None and not labels:
         raise ClaraError(
             'Give --task emotion (sound, instrument, word, …), or labels of your own: --labels "dog,rain".'
         )
     own = [label for line in labels for label in _listed(line)] or None
+    from clara.text.prompts import label_texts
+
+    label_texts(own, task, language, template or None)
+    check_model(model)
+    given = audio_items(sources, skip_broken)
+    unlabelled = None if calibrate is None else audio_items([str(calibrate)])
+    from clara.apps.classifier import Classifier
+    from clara.apps.search import embed_sources
+    from clara.audio.sources import describe
+
     zoo = _load(model, device)
     classifier = Classifier(zoo, own, task, language, template or None)
-    if calibrate is not None:
-        classifier.calibrate(calibrate, calibration, batch_size)
+    if unlabelled is not None:
+        classifier.calibrate(unlabelled, calibration, batch_size)
     broken = left_out(skip_broken)
     found: list[tuple[Any, dict[str, float], Prediction]]
     if windows:
-        spans = [(i, *window) for i in _expand(sources) for window in _windows(classifier, i, batch_size, broken)]
+        spans = [(i, *window) for i in given for window in _windows(classifier, i, batch_size, broken)]
         found = [(i, {"start": round(start, 3), "end": round(end, 3)}, p) for i, start, end, p in spans]
     else:
-        items, audio_BD = embed_sources(zoo, sources, batch_size, _at_terminal(), broken)
+        items, audio_BD = embed_sources(zoo, given, batch_size, _at_terminal(), broken)
         found = [(i, {}, p) for i, p in zip(items, classifier.predict(audio_BD))]
     records: list[dict[str, Any]] = []
     for item, span, p in found:
         scores = [{"label": k, "name": classifier.names[k], "score": round(s, 4)} for k, s in p.top(top)]
         records.append({"file": describe(item), **span, "calibrated": p.calibrated, "top": scores})
+    _print_predictions(records, as_json)
+
+
+def _print_predictions(records: list[dict[str, Any]], as_json: bool) -> None:
     if as_json:
         typer.echo(json.dumps(records, ensure_ascii=False, indent=1))
         return
@@ -190,19 +215,25 @@ def retrieve(
     skip_broken: SkipBroken = False,
 ) -> None:
     """Find clips in folders (or a saved index) by a text or by another clip."""
-    from clara.apps.search import Index, index_file
     from clara.audio.sources import EXTENSIONS
 
     if not folder and index is None:
         raise ClaraError("Give --folder DIR (embedded now) or --index FILE (saved before), or both.")
     if not like and Path(query).suffix.lower() in EXTENSIONS and Path(query).is_file():
         raise ClaraError(f"{query} is an audio file: add --like to find what sounds like it.")
-    found = None if index is None else Index.load(index)
+    check_model(model)
+    check_paths(None if index is None else safetensors_file(index))
+    if like:
+        audio_items([query])
+    searched = audio_items(folder, skip_broken) if folder else []
     if save is not None:
-        _room_for(index_file(save))
+        _room_for(safetensors_file(save))
+    from clara.apps.search import Index
+
+    found = None if index is None else Index.load(index)
     zoo = _load(model, device)
-    if folder:
-        new = Index.build(zoo, folder, progress=_at_terminal(), broken=left_out(skip_broken))
+    if searched:
+        new = Index.build(zoo, searched, progress=_at_terminal(), broken=left_out(skip_broken))
         found = new if found is None else found.add(new)
     assert found is not None
     if save is not None:
@@ -223,9 +254,11 @@ def demo(
     model: Model = DEFAULT_MODEL,
 ) -> None:
     """Name, search and picture sounds that it makes itself, and FILES."""
+    check_model(model)
+    own = audio_items(files) if files else []
     from clara.apps.demo import run
 
-    run(files or [], out, model)
+    run(own, out, model)
 
 
 def _load(model: str, device: str | None) -> Embedder:
@@ -266,9 +299,3 @@ def _listed(line: str) -> list[str]:
 def _at_terminal() -> bool:
     """Whether somebody watches: a progress bar is for them alone. A closed standard error is None."""
     return sys.stderr is not None and sys.stderr.isatty()
-
-
-def _expand(sources: Sequence[str]) -> list[Any]:
-    from clara.audio.sources import expand
-
-    return expand(sources)

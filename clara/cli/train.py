@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from clara.cli.app import DEFAULT_MODEL, Model, Settings, SkipBroken, app, left_out
+from clara.cli.app import DEFAULT_MODEL, Model, Settings, SkipBroken, app, check_model, check_paths, left_out
 from clara.config import recipe_path
 from clara.errors import ClaraError
 
@@ -15,17 +15,19 @@ from clara.errors import ClaraError
 @app.command()
 def train(recipe: Annotated[str, typer.Argument(help="A recipe's path or name.")], settings: Settings = []) -> None:  # noqa: B006
     """Train by a recipe; the same call goes on from where an earlier one stopped."""
+    path = recipe_path("train", recipe)
     from clara.train.trainer import train as run
 
-    typer.echo(f"dir:{run(recipe_path('train', recipe), settings)}")
+    typer.echo(f"dir:{run(path, settings)}")
 
 
 @app.command()
 def align(recipe: Annotated[str, typer.Argument(help="A recipe's path or name.")], settings: Settings = []) -> None:  # noqa: B006
     """Train the text side alone: translations of one meaning become neighbours."""
+    path = recipe_path("train", recipe)
     from clara.train.align import align as run
 
-    typer.echo(f"dir:{run(recipe_path('train', recipe), settings)}")
+    typer.echo(f"dir:{run(path, settings)}")
 
 
 @app.command()
@@ -37,6 +39,8 @@ def finetune(
     skip_broken: SkipBroken = False,
 ) -> None:
     """Fine-tune a checkpoint on a table of clips."""
+    check_paths(csv)
+    check_model(model)
     from clara.train.finetune import finetune as run
 
     typer.echo(f"dir:{run(csv, model, out, settings, left_out(skip_broken))}")
@@ -50,10 +54,12 @@ def average(
     part: Annotated[str, typer.Option(help="all, audio or text.")] = "all",
 ) -> None:
     """Average the weights of checkpoints."""
-    from clara.train.average import average as run
-
     try:
         given = [float(x) for x in shares.split(",")] if shares else [1 / len(models)] * len(models)
     except ValueError as e:
         raise ClaraError(f"--shares {shares!r}: expected numbers with commas between them, such as 0.3,0.7.") from e
+    for model in models:
+        check_model(model)
+    from clara.train.average import average as run
+
     typer.echo(f"dir:{run(models, given, out, part)}")

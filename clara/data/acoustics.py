@@ -135,7 +135,9 @@ def _semitones(measured: Measured) -> float | None:
 def _take_out_texts(rows: Sequence[Row], values: Mapping[str, Measured], least_clips: int) -> None:
     """Shift what the words decide ("yes" is brighter than "go", whoever says it) by how far the clips of one text lie
     from their corpus, where a text has enough clips to tell. A clip of several rows has the text of the first."""
-    everyone, texts, told = defaultdict(dict), defaultdict(list), set()
+    everyone: dict[tuple[str, str | None], dict[str, None]] = defaultdict(dict)
+    texts: dict[tuple[str, str | None, str], list[str]] = defaultdict(list)
+    told: set[str] = set()
     for r in rows:
         everyone[r.corpus, r.language][r.audio] = None
         if (text := r.transcript or (r.label if r.task == "word" else None)) and r.audio not in told:
@@ -144,11 +146,12 @@ def _take_out_texts(rows: Sequence[Row], values: Mapping[str, Measured], least_c
     for measure in OF_THE_TEXT:
         usual = {key: _median(values, clips, measure) for key, clips in everyone.items()}
         for key, clips in texts.items():
-            if len(clips) < least_clips or (own := _median(values, clips, measure)) is None:
+            own, common = _median(values, clips, measure), usual[key[:2]]
+            if len(clips) < least_clips or own is None or common is None:
                 continue
             for audio in clips:
                 if values[audio][measure] is not None:
-                    values[audio][measure] -= own - usual[key[:2]]
+                    values[audio][measure] -= own - common
 
 
 def _median(values: Mapping[str, Measured], clips: Iterable[str], measure: str) -> float | None:
@@ -161,14 +164,16 @@ def _ends(values: Iterable[float | None], config: AcousticConfig) -> tuple[float
     known = [v for v in values if v is not None]
     if len(known) < config.least_clips:
         return None
-    return tuple(float(q) for q in np.quantile(known, (config.outer, 0.5, 1 - config.outer)))
+    low, middle, high = (float(q) for q in np.quantile(known, (config.outer, 0.5, 1 - config.outer)))
+    return low, middle, high
 
 
 def _word(scale: Scale, clip: Measured, ends: Mapping[str, tuple[float, float, float] | None]) -> str | None:
     value = clip[scale.measure]
-    if ends[scale.measure] is None or value is None:
+    found = ends[scale.measure]
+    if found is None or value is None:
         return None
-    low, middle, high = ends[scale.measure]
+    low, middle, high = found
     up = value >= high and value - middle >= scale.least
     down = value <= low and middle - value >= scale.least
     if scale.measure == "semitones":

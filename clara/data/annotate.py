@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import dataclasses
 import json
-import shutil
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -16,9 +15,10 @@ from tqdm import tqdm
 
 from clara.data.manifest import TEXTS, Row, read_manifest, write_manifest
 from clara.data.parallel import run_jobs, sole_writer
-from clara.data.samples import read_index, read_shard, sha256_of
+from clara.data.samples import read_index, read_shard
 from clara.data.tars import groups, tars_below, writer
 from clara.errors import ClaraError
+from clara.saving import sha256_of, write_json
 
 Addition = Mapping[str, Any]
 
@@ -83,10 +83,7 @@ def _write_annotated(source: Path, out: Path, additions: Mapping[str, Addition])
         index = read_index(source)
         for entry in index["shards"]:
             entry["sha256"] = sha256_of(out / entry["name"])
-        part = out / "index.json.tmp"
-        text = json.dumps(index, indent=1, ensure_ascii=False) + "\n"
-        part.write_text(text, encoding="utf-8", errors="backslashreplace")
-        shutil.move(part, out / "index.json")
+        write_json(out / "index.json", index)
 
 
 def _shards(folder: Path) -> list[Path]:
@@ -97,20 +94,17 @@ def _shards(folder: Path) -> list[Path]:
 
 
 def _added(row: Row, addition: Addition) -> Row:
-    texts = {name: (*getattr(row, name), *addition[name]) for name in TEXTS if name in addition}
+    texts: dict[str, Any] = {name: (*getattr(row, name), *addition[name]) for name in TEXTS if name in addition}
     return dataclasses.replace(row, **texts, original={**row.original, **addition.get("original", {})})
 
 
 def _copy_shard(path: Path, out: Path, additions: Mapping[str, Addition]) -> None:
-    out.parent.mkdir(parents=True, exist_ok=True)
-    part = out.with_name(out.name + ".tmp")
-    with writer(part) as new:
+    with writer(out) as new:
         for group in groups(path):
             if addition := additions.get(f"{path}::{group['__key__']}"):
                 meta = _added_meta(json.loads(group["json"]), addition)
                 group["json"] = json.dumps(meta, ensure_ascii=False).encode(errors="backslashreplace")
             new.write(group)
-    part.replace(out)
 
 
 def _added_meta(meta: dict[str, Any], addition: Addition) -> dict[str, Any]:

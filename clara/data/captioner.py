@@ -76,7 +76,7 @@ def caption(coca: Coca, pictures: Sequence[Image], config: CocaConfig) -> list[s
 
 
 @torch.inference_mode()
-def decode(model: nn.Module, pixels_BCHW: Tensor, ends: tuple[int, int], config: CocaConfig) -> Tensor:
+def decode(model: Any, pixels_BCHW: Tensor, ends: tuple[int, int], config: CocaConfig) -> Tensor:
     """The likeliest token after token: ids_BL from the start mark on, the end mark repeated to the longest.
 
     `ends`: ids of the start and end marks. The end is not allowed within the first `shortest` tokens.

@@ -133,7 +133,7 @@ def take_inventory(corpus: str | Path, folder: str | Path, near: str | Path | No
     module, folder = load_corpus(corpus, near), corpus_folder(corpus, folder, near)
     if not folder.exists():
         raise ClaraError(f"No such folder: {folder}. Expected {module.INFO.name} ({module.INFO.source_url}).")
-    rows, missing = [], []
+    rows, missing = list[Row](), list[Row]()
     for row in module.rows(folder):
         (rows if is_there(row) else missing).append(row)
     found = Counter(row.split for row in rows)
@@ -242,7 +242,7 @@ def find_corpus(corpus: str, data: Path, folder: str = ".", near: Path | str | N
         return Found(list(rows_from_corpus("packed", place, near)), [], place, layout)
     module = load_corpus(corpus, near)
     told_rows = module.rows(place) if module.INFO.partial else rows_from_corpus(corpus, place, near)
-    rows, missing = [], []
+    rows, missing = list[Row](), list[Row]()
     for row in told_rows:
         row = row if row.license else replace(row, license=module.INFO.license)
         (rows if is_there(row) else missing).append(row)

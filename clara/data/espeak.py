@@ -73,7 +73,8 @@ class Espeak:
         return 0
 
     def _list(self) -> dict[str, str]:
-        found, i, files = self.library.espeak_ListVoices(None), 0, {}
+        found, i = self.library.espeak_ListVoices(None), 0
+        files: dict[str, str] = {}
         while found[i]:
             voice = found[i].contents
             tag = voice.languages[1:].decode()  # after a byte of priority

@@ -12,9 +12,10 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import ModuleType
-from typing import Any
+from typing import Any, Literal
 
 from clara.errors import ClaraError, unknown
+from clara.saving import whole_file
 
 TASKS = ("emotion", "sound", "instrument", "word", "language", "speaker", "arousal", "caption")
 WHEEL_CORPORA = Path(__file__).parents[1] / "_recipes" / "corpora"
@@ -164,16 +165,14 @@ def write_manifest(path: str | Path, rows: Iterable[Row]) -> int:
     """Write rows as JSONL, atomically; relative audio paths are rewritten relative to its folder. Returns the count.
     What UTF-8 lacks, in a file's name, is written as JSON escapes it."""
     path = Path(path)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    part, count = path.with_name(path.name + ".tmp"), 0
-    with part.open("w", encoding="utf-8", errors="backslashreplace") as file:
+    count = 0
+    with whole_file(path) as part, part.open("w", encoding="utf-8", errors="backslashreplace") as file:
         for row in rows:
             audio = _moved(row.audio, lambda p: os.path.relpath(p, path.parent))
             line = json.dumps({**row_to_dict(row), "audio": audio}, ensure_ascii=False)
             row_from_dict(json.loads(line), f"row {count + 1}")  # what is written can be read back
             file.write(line + "\n")
             count += 1
-    part.replace(path)
     return count
 
 
@@ -210,6 +209,7 @@ def load_corpus(name_or_path: str | Path, near: str | Path | None = None) -> Mod
 
 def _import(path: Path) -> ModuleType:
     spec = importlib.util.spec_from_file_location(f"clara_corpus_{path.stem}", path)
+    assert spec is not None and spec.loader is not None  # of a .py file
     module = importlib.util.module_from_spec(spec)
     try:
         spec.loader.exec_module(module)
@@ -290,7 +290,7 @@ def numbered_table(
 
 
 def _records(path: Path, delimiter: str, quoted: bool) -> Iterator[tuple[int, list[str]]]:
-    quoting = csv.QUOTE_MINIMAL if quoted else csv.QUOTE_NONE
+    quoting: Literal[0, 3] = csv.QUOTE_MINIMAL if quoted else csv.QUOTE_NONE
     before, width = 0, 0
     try:
         with path.open(encoding="utf-8-sig", newline="") as file:

@@ -13,13 +13,14 @@ from concurrent.futures.process import BrokenProcessPool
 from contextlib import contextmanager, suppress
 from multiprocessing import connection
 from pathlib import Path
-from typing import TypeVar
+from typing import Any, TypeVar
 
 from filelock import FileLock, Timeout
 
 from clara.errors import ClaraError
 
-Job, Result = TypeVar("Job"), TypeVar("Result")
+Job = TypeVar("Job")
+Result = TypeVar("Result")
 
 
 def run_jobs(work: Callable[[Job], Result], jobs: Iterator[Job], workers: int) -> Iterator[Result]:
@@ -77,7 +78,7 @@ def main_hidden() -> Iterator[None]:
     """Processes that are started within do not run the calling script again: it needs no `if __name__ == '__main__':`,
     and nothing of it is needed in them."""
     main = sys.modules["__main__"]
-    own = {name: vars(main).pop(name) for name in ("__file__", "__spec__") if name in vars(main)}
+    own: dict[str, Any] = {name: vars(main).pop(name) for name in ("__file__", "__spec__") if name in vars(main)}
     main.__spec__ = None
     try:
         yield

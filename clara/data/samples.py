@@ -6,7 +6,6 @@ or a list, `tag`, `original_data`) and the original CLARA's (that in `DATASET/SP
 
 from __future__ import annotations
 
-import hashlib
 import json
 import re
 import tarfile
@@ -22,6 +21,7 @@ from clara.audio.waveform import info, stream
 from clara.data.manifest import TEXTS, Row, row_from_dict
 from clara.data.tars import content, grouped, groups, tars_below
 from clara.errors import ClaraError, MissingDependency
+from clara.saving import sha256_of
 from clara.text.captions import facts_of, known
 
 # Keys of `original_data` under which the published scripts keep what a Row names; the first that is there counts.
@@ -335,12 +335,3 @@ def read_index(folder: str | Path) -> dict[str, Any]:
     except (ValueError, KeyError, TypeError) as e:
         reason = repr(e)
     raise ClaraError(f"{path} is no index of shards ({reason}): expected a folder written by `clara shards`.")
-
-
-def sha256_of(path: Path) -> str:
-    """The sha256 of a file, as 64 hexadecimal digits."""
-    digest = hashlib.sha256()
-    with path.open("rb") as file:
-        while chunk := file.read(1 << 20):
-            digest.update(chunk)
-    return digest.hexdigest()

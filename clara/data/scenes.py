@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -25,10 +24,11 @@ from clara.data.entries import Entry, read_entry, scan
 from clara.data.loader import DataConfig
 from clara.data.manifest import Row
 from clara.data.parallel import run_jobs, sole_writer
-from clara.data.samples import read_index, sha256_of
+from clara.data.samples import read_index
 from clara.data.shards import ShardConfig, encode, meta_from_row, write_index
 from clara.data.tars import tars_below, writer
 from clara.errors import ClaraError
+from clara.saving import sha256_of
 from clara.text.captions import SOUND_TASKS, Fact
 
 # Sounds that go on: a shorter clip is repeated. Others happen once.
@@ -302,8 +302,6 @@ def faded(wave_T: np.ndarray, fade: int) -> np.ndarray:
 
 
 def _write(chosen: Sequence[tuple[Line, tuple[Part, ...]]], out: Path, config: SceneConfig) -> dict[str, Any]:
-    for part in out.glob("*.tmp"):
-        part.unlink()
     entries = {e["name"]: e for e in read_index(out)["shards"]} if (out / "index.json").is_file() else {}
     jobs = _jobs(chosen, out, config)
     if old := sorted(entries.keys() - {j.name for j in jobs}):
@@ -331,7 +329,9 @@ def _jobs(chosen: Sequence[tuple[Line, tuple[Part, ...]]], out: Path, config: Sc
 
 def _finished(job: _Job, entry: Mapping[str, Any] | None) -> bool:
     path = job.out / job.name
-    return bool(entry) and entry["source"] == job.source and path.is_file() and sha256_of(path) == entry["sha256"]
+    if entry is None or entry["source"] != job.source:
+        return False
+    return path.is_file() and sha256_of(path) == entry["sha256"]
 
 
 def _name(part: Part) -> str:
@@ -340,9 +340,9 @@ def _name(part: Part) -> str:
 
 
 def _write_shard(job: _Job) -> dict[str, Any]:
-    c, part = job.config, job.out / f"{job.name}.{os.getpid()}.tmp"
-    seconds, licences = 0.0, set()
-    with writer(part) as tar:
+    c = job.config
+    seconds, licences = 0.0, set[str]()
+    with writer(job.out / job.name) as tar:
         for i, (line, parts) in enumerate(job.scenes):
             data, length = encode([render_scene(parts, c, scene_rng(line, c.seed, "mixture"))], c.audio)
             own = sorted({str(p.entry.meta.get("license") or "not stated") for p in parts})
@@ -353,6 +353,5 @@ def _write_shard(job: _Job) -> dict[str, Any]:
             meta = json.dumps(meta_from_row(row, length), ensure_ascii=False)
             tar.write({"__key__": key, c.audio.format: data, "json": meta.encode()})
             seconds, licences = seconds + length, licences | set(own)
-    os.replace(part, job.out / job.name)
     about = {"count": len(job.scenes), "hours": round(seconds / 3600, 6), "license": sorted(licences), "skipped": []}
     return {"name": job.name, **about, "sha256": sha256_of(job.out / job.name), "source": job.source}

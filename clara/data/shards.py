@@ -10,7 +10,6 @@ import hashlib
 import io
 import json
 import math
-import os
 import re
 import zlib
 from collections.abc import Iterable, Iterator, Mapping, Sized
@@ -26,9 +25,10 @@ from tqdm import tqdm
 from clara.audio.waveform import info, stream
 from clara.data.manifest import TEXTS, Row, row_to_dict, split_audio
 from clara.data.parallel import run_jobs, sole_writer
-from clara.data.samples import Problem, Sample, read_index, read_shard, sample_from_wds, sha256_of, verify_shards
+from clara.data.samples import Problem, Sample, read_index, read_shard, sample_from_wds, verify_shards
 from clara.data.tars import members, writer
 from clara.errors import ClaraError, MissingDependency, unknown
+from clara.saving import sha256_of, write_json
 
 FORMATS = {"flac": ("FLAC", "PCM_16"), "wav": ("WAV", "PCM_16"), "opus": ("OGG", "OPUS"), "ogg": ("OGG", "VORBIS")}
 OPUS_RATES = (8000, 12000, 16000, 24000, 48000)
@@ -98,8 +98,6 @@ def write_shards(rows: Iterable[Row], out: str | Path, config: ShardConfig = Sha
 
 
 def _write_shards(rows: Iterable[Row], out: Path, config: ShardConfig) -> dict[str, Any]:
-    for part in out.glob("*.tmp"):
-        part.unlink()
     entries = {e["name"]: e for e in read_index(out)["shards"]} if (out / "index.json").is_file() else {}
     total = len(rows) if isinstance(rows, Sized) else None
     current: set[str] = set()
@@ -128,10 +126,7 @@ def write_index(out: Path, entries: Mapping[str, dict[str, Any]]) -> None:
     shards = [entries[name] for name in sorted(entries)]
     hours = round(sum(e["hours"] for e in shards), 6)
     index = {"version": 1, "count": sum(e["count"] for e in shards), "hours": hours, "shards": shards}
-    part = out / "index.json.tmp"
-    text = json.dumps(index, indent=1, ensure_ascii=False) + "\n"
-    part.write_text(text, encoding="utf-8", errors="backslashreplace")
-    part.replace(out / "index.json")
+    write_json(out / "index.json", index)
 
 
 def _jobs(rows: Iterable[Row], out: Path, config: ShardConfig) -> Iterator[_Job]:
@@ -180,10 +175,9 @@ def _refuse_leftovers(out: Path, entries: Mapping[str, Any], current: set[str]) 
 
 
 def _write_shard(job: _Job) -> dict[str, Any]:
-    # a worker may outlive a killed run, and must not put its half in the next one's place
-    part, path = job.out / f"{job.name}.{os.getpid()}.tmp", job.out / job.name
+    path = job.out / job.name
     count, seconds, skipped = 0, 0.0, []
-    with writer(part) as tar:
+    with writer(path) as tar:
         for i, row in enumerate(job.rows):
             kept = 0
             try:
@@ -200,7 +194,6 @@ def _write_shard(job: _Job) -> dict[str, Any]:
                 skipped.append(
                     {"audio": split_audio(row.audio)[1] or Path(row.audio).name, "kept": kept, "why": str(e)}
                 )
-    part.replace(path)
     return {
         "name": job.name,
         "count": count,

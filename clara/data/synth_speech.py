@@ -26,6 +26,7 @@ from clara.data.espeak import Manner, espeak
 from clara.data.manifest import Row, row_from_dict, row_to_dict, write_manifest
 from clara.data.parallel import run_jobs
 from clara.errors import ClaraError, unknown
+from clara.saving import whole_file
 from clara.text.prompts import Term, fill, language_code, languages, load_language
 
 KINDS = ("words", "labels", "sentences")
@@ -185,9 +186,8 @@ def _speak_file(path: Path, spoken: str, manner: Manner, config: SpeechConfig, r
         wave = soxr.resample(espeak().speak(spoken, manner), espeak().sample_rate, config.sample_rate)
         data = io.BytesIO()
         sf.write(data, as_recorded(wave, config, rng), config.sample_rate, format="FLAC", subtype="PCM_16")
-        part = path.with_suffix(".tmp")
-        part.write_bytes(data.getvalue())
-        part.replace(path)
+        with whole_file(path) as part:
+            part.write_bytes(data.getvalue())
     stored = sf.info(str(path))
     return round(stored.frames / stored.samplerate, 4)
 

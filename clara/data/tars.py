@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any
 from braceexpand import braceexpand
 
 from clara.errors import ClaraError
+from clara.saving import whole_file
 
 if TYPE_CHECKING:
     import webdataset
@@ -46,12 +47,13 @@ class Writer:
 
 @contextmanager
 def writer(path: Path) -> Iterator[Writer]:
-    """A writer of samples, by webdataset's own. The file's bytes follow from its samples alone: owner, time and mode
-    are constants."""
+    """A writer of samples, by webdataset's own; `path` is written whole or not at all. The file's bytes follow from its
+    samples alone: owner, time and mode are constants."""
     import webdataset  # torch comes along
 
     with (
-        path.open("wb") as file,
+        whole_file(path) as part,  # of this process: a worker that outlives a killed run spoils nothing of the next one
+        part.open("wb") as file,
         webdataset.TarWriter(file, encoder=False, mtime=0, user="", group="", mode=0o644) as tar,
     ):
         yield Writer(tar)
@@ -162,20 +164,21 @@ def _check_end(path: Path, at: int) -> None:
 def grouped(path: Path) -> Iterator[tuple[str, dict[str, tarfile.TarInfo]]]:
     """The samples of one tar as webdataset groups them: key, and members by suffix. ClaraError as `members` and
     `groups`."""
-    last, parts = None, {}
+    last: str | None = None
+    parts: dict[str, tarfile.TarInfo] = {}
     for member in members(path):
         found = split_name(member.name)
         if found is None or META.match(member.name):
             continue
         key, suffix = found
         if key != last:
-            if parts:
+            if last is not None and parts:
                 yield last, parts
             last, parts = key, {}
         if suffix in parts:
             raise ClaraError(f"{path}: {member.name}: the key occurs twice, beside {sorted(parts)}.")
         parts[suffix] = member
-    if parts:
+    if last is not None and parts:
         yield last, parts
 
 

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import lru_cache
@@ -25,10 +24,11 @@ from clara.audio.waveform import read
 from clara.data.captioner import CocaConfig, caption, load_coca
 from clara.data.manifest import Row
 from clara.data.parallel import run_jobs, sole_writer
-from clara.data.samples import read_index, sha256_of
+from clara.data.samples import read_index
 from clara.data.shards import ShardConfig, encode, meta_from_row, write_index
 from clara.data.tars import writer
 from clara.errors import ClaraError, MissingDependency
+from clara.saving import sha256_of
 
 if TYPE_CHECKING:
     from PIL.Image import Image
@@ -98,8 +98,6 @@ def caption_videos(
 
 
 def _caption_videos(videos: Sequence[str | Path], out: Path, config: VideoConfig, on_error: str) -> dict[str, Any]:
-    for part in out.glob("*.tmp"):
-        part.unlink()
     entries = {e["name"]: e for e in read_index(out)["shards"]} if (out / "index.json").is_file() else {}
     jobs = [_job(Path(v), out, config, on_error) for v in videos]
     if len({j.name for j in jobs}) < len(jobs):
@@ -128,7 +126,9 @@ def _job(path: Path, out: Path, config: VideoConfig, on_error: str) -> _Job:
 
 def _finished(job: _Job, entry: dict[str, Any] | None) -> bool:
     path = job.out / job.name
-    return bool(entry) and entry["source"] == job.source and path.is_file() and sha256_of(path) == entry["sha256"]
+    if entry is None or entry["source"] != job.source:
+        return False
+    return path.is_file() and sha256_of(path) == entry["sha256"]
 
 
 def _write_or_skip(job: _Job) -> dict[str, Any]:
@@ -137,20 +137,19 @@ def _write_or_skip(job: _Job) -> dict[str, Any]:
     except MissingDependency:
         raise
     except ClaraError as e:
-        part = job.out / f"{job.name}.{os.getpid()}.tmp"
-        with writer(part):
+        with writer(job.out / job.name):
             pass
-        return _entry(job, part, 0, 0.0, [{"audio": job.path.name, "kept": 0, "why": str(e)}])
+        return _entry(job, 0, 0.0, [{"audio": job.path.name, "kept": 0, "why": str(e)}])
 
 
 def _write_video(job: _Job) -> dict[str, Any]:
-    c, part = job.config, job.out / f"{job.name}.{os.getpid()}.tmp"
+    c = job.config
     spans = scenes(job.path, c)
     times = [_times(s, c.frames) for s in spans]
     pictures = frames_at(job.path, [t for ts in times for t in ts])
     lines = caption(_coca(c.coca), pictures, c.coca)
     count, seconds = 0, 0.0
-    with writer(part) as tar:
+    with writer(job.out / job.name) as tar:
         for i, (scene, wave) in enumerate(zip(spans, sounds(job.path, spans, c.audio.sample_rate), strict=True)):
             if not len(wave):
                 continue  # the sound ends before the picture does
@@ -162,11 +161,10 @@ def _write_video(job: _Job) -> dict[str, Any]:
             key = f"{Path(job.name).stem}-{i:04d}"
             tar.write({"__key__": key, c.audio.format: data, "json": json.dumps(meta, ensure_ascii=False).encode()})
             count, seconds = count + 1, seconds + length
-    return _entry(job, part, count, seconds, [])
+    return _entry(job, count, seconds, [])
 
 
-def _entry(job: _Job, part: Path, count: int, seconds: float, skipped: list[dict[str, Any]]) -> dict[str, Any]:
-    os.replace(part, job.out / job.name)
+def _entry(job: _Job, count: int, seconds: float, skipped: list[dict[str, Any]]) -> dict[str, Any]:
     licence = [job.config.license or "not stated"]
     about = {"count": count, "hours": round(seconds / 3600, 6), "license": licence, "skipped": skipped}
     return {"name": job.name, **about, "sha256": sha256_of(job.out / job.name), "source": job.source}
@@ -209,7 +207,7 @@ def scenes(path: Path, config: VideoConfig) -> list[Scene]:
 def frames_at(path: Path, times: Sequence[float]) -> list[Image]:
     """The picture shown at each of some rising times."""
     out: list[Image] = []
-    shown = None
+    shown: Any = None
     for time, frame in _pictures(path):
         while shown is not None and len(out) < len(times) and times[len(out)] < time:
             out.append(shown.to_image())

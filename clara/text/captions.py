@@ -132,7 +132,7 @@ def _named_facts(original: Mapping[str, Any]) -> set[Fact]:
 def _word_key(language: str) -> dict[str, str]:
     """Names of the language's words -> key: a corpus may label "nulis" what its language file calls zero."""
     terms = load_language(language).terms["word"] if language in languages() else {}
-    found = {_bare(name): key for key, term in reversed(terms.items()) for name in reversed(term.names)}
+    found = {_bare(name): key for key, term in reversed(list(terms.items())) for name in reversed(term.names)}
     return found | {key: key for key in terms}
 
 
@@ -181,10 +181,10 @@ def verbalize(fact: Fact, language: str, rng: np.random.Generator) -> str:
 
 def degree_of(facts: Iterable[Fact], language: str) -> Fact | None:
     """The intensity among `facts`, where `language` can say it of the emotion beside it."""
-    facts, degrees = dict(facts), load_language(language).degrees
-    if facts.get("intensity") not in degrees or facts.get("emotion") in (None, *degrees.get("without", ())):
+    said, degrees = dict(facts), load_language(language).degrees
+    if said.get("intensity") not in degrees or said.get("emotion") in (None, *degrees.get("without", ())):
         return None
-    return "intensity", facts["intensity"]
+    return "intensity", said["intensity"]
 
 
 def _with_degree(emotion: str, degree: str, language: str, rng: np.random.Generator) -> Term:
@@ -208,8 +208,8 @@ def join(facts: Iterable[Fact], language: str, rng: np.random.Generator) -> str:
         return ", ".join(phrases[i] for i in rng.permutation(len(phrases)))
     voice = [f for f in facts if f[0] == "voice"]
     if len(voice) > 1:
-        rest = [verbalize(f, language, rng) for f in facts if f[0] != "voice"]
-        phrases = [*rest, _voice_phrase([voice[i][1] for i in rng.permutation(len(voice))], language, rng)]
+        others = [verbalize(f, language, rng) for f in facts if f[0] != "voice"]
+        phrases = [*others, _voice_phrase([voice[i][1] for i in rng.permutation(len(voice))], language, rng)]
         return ", ".join(phrases[i] for i in rng.permutation(len(phrases)))
     sounds = [f for f in facts if f[0] in SOUND_TASKS]
     if len(facts) == 2 and len(sounds) == 2:

@@ -10,6 +10,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
+from typing import Any
 
 from clara.config import load_yaml
 from clara.errors import ClaraError, unknown
@@ -110,16 +111,17 @@ def _load(code: str) -> Language:
         raise ClaraError(f"{code}.yaml: missing {sorted(missing)} or its code is {data.get('code')!r}.")
     terms = {task: {key: _term(value) for key, value in keys.items()} for task, keys in data["terms"].items()}
     templates = {task: tuple(lines) for task, lines in data["templates"].items()}
-    joins = (tuple(data[name]) for name in ("compose", "said", "over"))
+    compose, said, over = (tuple(data[name]) for name in ("compose", "said", "over"))
     degrees = {key: _strings(lines) for key, lines in data.get("degrees", {}).items()}
-    return Language(code, data["name"], data["english_name"], data["checked"], terms, templates, *joins, degrees)
+    names = data["name"], data["english_name"], data["checked"]
+    return Language(code, *names, terms, templates, compose, said, over, degrees)
 
 
-def _strings(value: object) -> tuple[str, ...]:
+def _strings(value: Any) -> tuple[str, ...]:
     return tuple(value) if isinstance(value, list) else (value,)
 
 
-def _term(value: object) -> Term:
+def _term(value: Any) -> Term:
     if isinstance(value, dict):
         forms = {form: _strings(v) for form, v in value.items()}
         return Term(forms["noun"], forms)
@@ -199,3 +201,48 @@ def own_prompts(labels: Sequence[str], templates: Sequence[str] = ("{}",)) -> li
         if slots(line) != {""}:
             raise ClaraError(f"Template {line!r}: expected exactly the slot {{}} where the label goes.")
     return [[fill(line, Term((label,), {})) for line in templates] for label in labels]
+
+
+def label_texts(
+    labels: Sequence[str] | None = None,
+    task: str | None = None,
+    language: str = "en",
+    templates: Sequence[str] | None = None,
+) -> tuple[list[str], dict[str, str], list[list[str]]]:
+    """What a zero-shot classifier distinguishes: its K labels, the name of each by label, and the prompts of each.
+
+    Args:
+        labels: own label texts; or, with `task`, some of that task's keys (default: all).
+        task: a task of the language files, such as "emotion".
+        language: of the names and templates of a `task`. Own labels are used as they are.
+        templates: texts with {} where the label goes; default: the language's own for a task, else the bare label.
+
+    Raises:
+        ClaraError: neither labels nor task, fewer than two labels, equal or empty ones, a template without a slot, an
+            unknown task, label or language.
+    """
+    language = language_code(language)  # an unknown one is an error even where own labels do not need it
+    if isinstance(templates, str) or (templates is not None and not list(templates)):
+        raise ClaraError(f"templates={templates!r}: expected a list of texts such as 'the sound of {{}}'.")
+    if labels is None:
+        if task is None:
+            raise ClaraError("Give labels=[…] of your own, or task='emotion' (sound, instrument, word, …).")
+        labels = task_labels(task)
+    chosen = _checked(labels)
+    if task is None:
+        return chosen, dict(zip(chosen, chosen)), own_prompts(chosen, templates or ("{}",))
+    names = {key: fill("{}", term(task, key, language)) for key in chosen}
+    return chosen, names, prompts(task, chosen, language, templates)
+
+
+def _checked(labels: Sequence[str]) -> list[str]:
+    if isinstance(labels, str):
+        raise ClaraError(f"labels={labels!r} is one text: expected a list such as ['dog', 'rain'].")
+    if isinstance(labels, Mapping):
+        raise ClaraError(f"labels={labels!r}: expected a list; of a mapping only the keys would be heard of.")
+    labels = list(labels)
+    if len(labels) < 2:
+        raise ClaraError(f"labels={labels!r}: expected at least two, for the scores say which of them fits best.")
+    if any(not isinstance(x, str) or not x.strip() for x in labels):
+        raise ClaraError(f"labels={labels!r}: every label must be a text that is not empty.")
+    return labels

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import warnings
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -14,9 +14,9 @@ import sentencepiece
 import torch
 from torch import Tensor
 
+from clara import hub
 from clara.config import Registry, Spec, build
 from clara.errors import ClaraError, unknown
-from clara.text import hub
 from clara.text.normal import normal
 
 ASSETS = Path(__file__).parent.parent / "assets"
@@ -284,7 +284,7 @@ def _clara_tags(whisper: Any, name: str) -> Any:
     end = "<|endoftext|>"
     bpe = json.loads(whisper.backend_tokenizer.to_str())["model"] if whisper.is_fast else {}
     vocab = {token: i for token, i in bpe.get("vocab", {}).items() if token != end}
-    merges = [tuple(m.split(" ")) if isinstance(m, str) else tuple(m) for m in bpe.get("merges", [])]
+    merges: list[Any] = [tuple(m.split(" ")) if isinstance(m, str) else tuple(m) for m in bpe.get("merges", [])]
     if merges[:1] == [("Ġ", "t")]:
         del merges[0]
     if _fingerprint(vocab, merges) != WHISPER_BPE:
@@ -343,6 +343,7 @@ def build_tokenizer(spec: Spec, folder: str | Path = ASSETS) -> Tokenizer:
     if spec.kind not in TOKENIZERS.names():
         raise unknown("tokenizer", spec.kind, TOKENIZERS.names())
     cls, config = TOKENIZERS.get(spec.kind)
-    tokenizer = cls(build(config, spec.options, where=f"tokenizer {spec.kind!r}"), Path(folder))
+    make: Callable[..., Tokenizer] = cls
+    tokenizer = make(build(config, spec.options, where=f"tokenizer {spec.kind!r}"), Path(folder))
     tokenizer.check()
     return tokenizer

@@ -14,7 +14,7 @@ from torch import Tensor, nn
 
 from clara.errors import ClaraError
 from clara.towers.base import AUDIO_TOWERS, AudioTower, mask_frames
-from clara.towers.remap import Drop, Rename
+from clara.towers.remap import Drop, Rename, Rule
 
 
 @dataclass(frozen=True)
@@ -108,7 +108,7 @@ def _silence(x_BCNF: Tensor, len_B: Tensor) -> Tensor:
 
 _NORM = r"(weight|bias|running_mean|running_var|num_batches_tracked)"
 # PANNs' Cnn14 and its descendants -> `CNN14Tower`
-PANNS_RULES = (
+PANNS_RULES: tuple[Rule, ...] = (
     Rename(rf"bn0\.{_NORM}", r"bn0.\1"),
     *(Rename(rf"conv_block{i + 1}\.(conv[12])\.weight", rf"blocks.{i}.\1.weight") for i in range(6)),
     *(Rename(rf"conv_block{i + 1}\.(bn[12])\.{_NORM}", rf"blocks.{i}.\1.\2") for i in range(6)),

@@ -16,12 +16,12 @@ import torch
 from torch import Tensor, nn
 from transformers import AutoConfig, AutoModel, PretrainedConfig, PreTrainedModel
 
+from clara import hub
 from clara.config import Spec
 from clara.errors import ClaraError, unknown
-from clara.text import hub
 from clara.towers.base import AUDIO_TOWERS, AudioTower, fit_window, mask_frames, strided_mask
 from clara.towers.hf_pool import StatePool, coarser
-from clara.towers.remap import Drop, Rename
+from clara.towers.remap import Drop, Rename, Rule
 
 
 @dataclass(frozen=True)
@@ -358,7 +358,7 @@ def inline(config: PretrainedConfig) -> dict[str, Any]:
 
 
 # wav2vec 2.0 as transformers names it, its weight norm in the older and the newer form -> `HFAudioTower`
-WAV2VEC2_RULES = (
+WAV2VEC2_RULES: tuple[Rule, ...] = (
     Drop(r"masked_spec_embed", "stands for frames masked in pre-training"),
     Rename(r"(encoder\.pos_conv_embed\.conv)\.weight_g", r"encoder.model.\1.parametrizations.weight.original0"),
     Rename(r"(encoder\.pos_conv_embed\.conv)\.weight_v", r"encoder.model.\1.parametrizations.weight.original1"),

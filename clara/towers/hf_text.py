@@ -14,7 +14,7 @@ from clara.errors import ClaraError, unknown
 from clara.layers import masked_mean
 from clara.towers.base import TEXT_TOWERS, TextTower
 from clara.towers.hf_audio import inline, kept_layers, load_config, load_weights
-from clara.towers.remap import Drop, Rename
+from clara.towers.remap import Drop, Rename, Rule
 
 WITHOUT_POOLER = ("gpt2", "m2m_100", "mt5")  # their models know no `add_pooling_layer`
 FAMILIES = ("roberta", "xlm-roberta", "mt5", "bert", "m2m_100", "gpt2")
@@ -100,7 +100,7 @@ class HFTextTower(TextTower):
 
 
 # RoBERTa and BERT as their own projects name them -> `HFTextTower`
-BERT_RULES = (
+BERT_RULES: tuple[Rule, ...] = (
     Rename(r"(embeddings\.(?:word|position|token_type)_embeddings\.weight)", r"encoder.transformer.\1"),
     Rename(r"(embeddings\.LayerNorm\.(?:weight|bias))", r"encoder.transformer.\1"),
     Rename(r"(encoder\.layer\.\d+\..+\.(?:weight|bias))", r"encoder.transformer.\1"),
@@ -108,7 +108,7 @@ BERT_RULES = (
     Drop(r"embeddings\.(position_ids|token_type_ids)", "counted anew"),
 )
 # GPT-2 as transformers names it, older files with their masks -> `HFTextTower`
-GPT2_RULES = (
+GPT2_RULES: tuple[Rule, ...] = (
     Rename(r"(wte\.weight|wpe\.weight|ln_f\.(?:weight|bias))", r"encoder.transformer.\1"),
     Drop(r"h\.\d+\.attn\.(bias|masked_bias)", "the causal mask, computed"),
     Rename(r"(h\.\d+\..+\.(?:weight|bias))", r"encoder.transformer.\1"),

@@ -17,7 +17,7 @@ from torch.nn.functional import pad, scaled_dot_product_attention
 from clara.errors import ClaraError
 from clara.layers import by_onednn, dense, masked_mean
 from clara.towers.base import AUDIO_TOWERS, AudioTower, fit_window
-from clara.towers.remap import Drop, Rename
+from clara.towers.remap import Drop, Rename, Rule
 
 
 @dataclass(frozen=True)
@@ -356,7 +356,7 @@ _SHARED = (
     Rename(r"layers\.(\d+)\.downsample\.(norm|reduction)\.(weight|bias)", r"layers.\1.downsample.\2.\3"),
     Rename(r"norm\.(weight|bias)", r"norm.\1"),
 )
-LAION_RULES = (
+LAION_RULES: tuple[Rule, ...] = (
     *_SHARED,
     Rename(rf"bn0\.{_NORM}", r"bn0.\1"),
     Rename(rf"{_BLOCK}(norm1|norm2|attn\.qkv|attn\.proj|mlp\.fc1|mlp\.fc2)\.(weight|bias)", rf"{_OURS}\3.\4"),
@@ -367,7 +367,7 @@ LAION_RULES = (
     Drop(r"logmel_extractor\.melW", "the front-end's filter bank"),
     Drop(r"(tscam_conv|head)\.(weight|bias)", "classes of AudioSet; an embedding does not pass it"),
 )
-TRANSFORMERS_RULES = (
+TRANSFORMERS_RULES: tuple[Rule, ...] = (
     *_SHARED,
     Rename(rf"batch_norm\.{_NORM}", r"bn0.\1"),
     Rename(rf"{_BLOCK}layernorm_before\.(weight|bias)", rf"{_OURS}norm1.\3"),

@@ -5,12 +5,15 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import torch
-from open_clip.transformer import Transformer
 from torch import Tensor, nn
 
+from clara.deferred import defer
 from clara.errors import ClaraError
 from clara.layers import masked_mean
 from clara.towers.base import TEXT_TOWERS, TextTower
+
+defer("open_clip")
+from open_clip.transformer import Transformer  # noqa: E402  (after `defer`)
 
 
 @dataclass(frozen=True)

@@ -18,6 +18,7 @@ from typing import Any
 
 import yaml
 
+from clara import hub
 from clara.config import arch_names, build
 from clara.errors import ClaraError, unknown
 from clara.text.prompts import find_language
@@ -234,6 +235,42 @@ def parse_name(name: str | Path, pretrained: str | None = None) -> ModelName:
     if text in arch_names():
         return ModelName("arch", text)
     raise _unknown_model(text)
+
+
+def checkpoint_folder(name: ModelName) -> Path:
+    """Where the files of a checkpoint lie; those of the hub are downloaded or taken from its cache.
+
+    Raises:
+        ClaraError: an architecture, which has no weights; a folder that does not exist; a checkpoint that its
+            publisher distributes in another format; the errors of the hub.
+    """
+    if name.kind == "arch":
+        known = ", ".join(list_pretrained(f"{name.value}.*")) or "none in the table"
+        raise ClaraError(
+            f"{name.value!r} is an architecture and has no weights. Its checkpoints: {known}. "
+            f"For random weights use clara.create_model({name.value!r})."
+        )
+    if name.kind == "dir":
+        return existing(Path(name.value))
+    if name.kind == "hf":
+        return hub.download(name.value, name.revision)
+    row = checkpoint(name.value)
+    if row.source == "package":
+        folder = CHECKPOINT_FOLDER / row.name
+        if not folder.is_dir():
+            raise ClaraError(f"{row.name} is missing from this installation: install the package again from its wheel.")
+        return folder
+    if row.source == "file":
+        raise ClaraError(how_to_get(row))
+    source = parse_name(row.source)
+    return hub.download(source.value, source.revision)
+
+
+def existing(folder: Path) -> Path:
+    """`folder` itself; ClaraError when there is no such folder."""
+    if not folder.is_dir():
+        raise ClaraError(f"No such checkpoint folder: {folder}.")
+    return folder
 
 
 def _hub_name(text: str) -> ModelName:

@@ -3,7 +3,7 @@ beside longer clips gives the same embedding to 1e-5."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
@@ -140,7 +140,7 @@ class Embedder:
         windows = read(tqdm(items, disable=not progress, unit="clip"))
         for chunk in _chunks(windows, batch_size):
             vectors_WD = self._embed([wave for _, _, _, wave in chunk], batch_size)
-            check_finite(vectors_WD, lambda w, chunk=chunk: f"{_heard(items[chunk[w][0]], chunk[w])} gives")
+            check_finite(vectors_WD, partial(_gives, items, chunk))
             rows = torch.tensor([row for row, _, _, _ in chunk])
             seconds = torch.tensor([new for _, _, new, _ in chunk], dtype=torch.float32)
             sums_BD.index_add_(0, rows, vectors_WD * seconds[:, None])
@@ -160,7 +160,7 @@ class Embedder:
         for chunk in _chunks(windows, batch_size):
             times += [(start, start + len(wave) / rate) for _, start, _, wave in chunk]
             vectors.append(self._embed([wave for _, _, _, wave in chunk], batch_size))
-            check_finite(vectors[-1], lambda w, chunk=chunk: f"{_heard(items[0], chunk[w])} gives")
+            check_finite(vectors[-1], partial(_gives, items, chunk))
         return torch.tensor(times, dtype=torch.float32), torch.cat(vectors)
 
     def embed_text(self, texts: str | Iterable[str], batch_size: int = 64) -> Tensor:
@@ -244,6 +244,11 @@ def check_finite(vectors_BD: Tensor, said: Callable[[int], str]) -> None:
             f"{said(row)} an embedding that is not finite: expected samples within [-1, 1], and weights in working "
             "order. Leave it out, or repair it."
         )
+
+
+def _gives(items: Sequence[Any], chunk: Sequence[Window], row: int) -> str:
+    """The subject of an error about the vector of one window."""
+    return f"{_heard(items[chunk[row][0]], chunk[row])} gives"
 
 
 def _heard(source: Any, window: Window) -> str:

@@ -27,7 +27,8 @@ from clara.model import DualEncoder
 from clara.saving import MOVING, check_digests, digests, place_files, settle, sha256_of
 from clara.text.tokenizer import HFTokenizer, Tokenizer, build_tokenizer
 from clara.towers.base import weightless
-from clara.zoo import catalog, convert, hub
+from clara.zoo import catalog, convert
+from clara.zoo.catalog import checkpoint_folder
 from clara.zoo.storage import (
     CONFIG,
     TEXT,
@@ -121,34 +122,9 @@ def create_model_and_transforms(
     return model, Transform(rate, seconds), tokenizer
 
 
-def checkpoint_folder(name: catalog.ModelName) -> Path:
-    """Where the files of a read name lie; hub checkpoints are downloaded or taken from the cache."""
-    if name.kind == "arch":
-        known = ", ".join(catalog.list_pretrained(f"{name.value}.*")) or "none in the table"
-        raise ClaraError(
-            f"{name.value!r} is an architecture and has no weights. Its checkpoints: {known}. "
-            f"For random weights use clara.create_model({name.value!r})."
-        )
-    if name.kind == "dir":
-        return Path(name.value)
-    if name.kind == "hf":
-        return hub.download(name.value, name.revision)
-    row = catalog.checkpoint(name.value)
-    if row.source == "package":
-        folder = catalog.CHECKPOINT_FOLDER / row.name
-        if not folder.is_dir():
-            raise ClaraError(f"{row.name} is missing from this installation: install the package again from its wheel.")
-        return folder
-    if row.source == "file":
-        raise ClaraError(catalog.how_to_get(row))
-    source = catalog.parse_name(row.source)
-    return hub.download(source.value, source.revision)
-
-
 def read_config(folder: Path) -> ModelConfig:
     """The config of a checkpoint folder; ClaraError naming what a folder must hold when this is none."""
-    if not folder.is_dir():
-        raise ClaraError(f"No such checkpoint folder: {folder}.")
+    catalog.existing(folder)
     if (folder / MOVING).is_dir():  # its writer was killed when all was written, and not all in its place
         with sole_writer(folder, WAIT_SECONDS):
             settle(folder)
@@ -205,7 +181,7 @@ def load_foreign(path: str | Path, family: str, tokenizer: str | None = None, na
 def check_vocabulary(model: DualEncoder, tokenizer: Tokenizer, where: str) -> None:
     """ClaraError where the tokenizer is not the text tower's: it has more tokens than the tower has embeddings, or far
     fewer. A table may be a little longer, for some are padded."""
-    modules = list(model.text.modules())
+    modules: list[Any] = list(model.text.modules())
     own = next((m.get_input_embeddings() for m in modules if hasattr(m, "get_input_embeddings")), None)
     table = own or next(m for m in modules if isinstance(m, torch.nn.Embedding))
     rows, tokens = table.num_embeddings, tokenizer.vocab_size

@@ -178,7 +178,7 @@ def fill_array(array: np.ndarray, state: Any) -> None:
         raise Refused("an array with an unknown state")
     version, shape, dtype, fortran, data = state
     dtype, shape, data = _shaped(dtype, shape, data)
-    array.__setstate__((int(version), shape, dtype, bool(fortran), data))
+    array.__setstate__((int(version), shape, dtype, bool(fortran), data))  # type: ignore[arg-type]
 
 
 def _from_buffer(data: Any, dtype: Any, shape: Any, order: Any) -> np.ndarray:

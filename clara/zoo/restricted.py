@@ -9,7 +9,7 @@ from __future__ import annotations
 import argparse
 import pickle
 from collections.abc import Callable, Iterable
-from typing import Any, BinaryIO, ClassVar
+from typing import Any, ClassVar, Protocol
 
 import numpy as np
 import torch
@@ -32,12 +32,26 @@ _CALLED = {id(value) for value in ALLOWED.values() if callable(value)}
 _MADE = (StandIn, argparse.Namespace)  # what NEWOBJ may make
 
 
+class Readable(Protocol):
+    """What a pickle is read from."""
+
+    def read(self, count: int, /) -> bytes:
+        """The next `count` bytes, fewer at the end."""
+
+    def readline(self) -> bytes:
+        """The rest of a line."""
+
+
 class Unpickler(pickle._Unpickler):  # the one written in Python: its steps can be refused one by one
     """Reads one pickle. `storage(key, dtype, numel)` gives the elements that a tensor of it is a view of."""
 
-    dispatch: ClassVar = dict(pickle._Unpickler.dispatch)
+    dispatch: ClassVar[dict[int, Any]] = dict(pickle._Unpickler.dispatch)
+    stack: list[Any]  # what type checkers do not know of the base class
+    append: Callable[[Any], None]
+    pop_mark: Callable[[], list[Any]]
+    read: Callable[[int], bytes]
 
-    def __init__(self, file: BinaryIO, storage: Callable[[str, torch.dtype, int], Tensor]) -> None:
+    def __init__(self, file: Readable, storage: Callable[[str, torch.dtype, int], Tensor]) -> None:
         super().__init__(file)
         self.storage = storage
 

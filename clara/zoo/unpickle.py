@@ -100,7 +100,7 @@ def _read_zip(file: BinaryIO, data: mmap.mmap) -> Any:
 
 def _records(file: BinaryIO, data: mmap.mmap) -> dict[str, tuple[int, int]]:
     """Where each record lies and its size, as both torch's reader and Python's zipfile have it."""
-    reader = torch._C.PyTorchFileReader(file)
+    reader: Any = torch._C.PyTorchFileReader(file)
     names = reader.get_all_records()
     infos = zipfile.ZipFile(file).infolist()
     top = infos[0].filename.partition("/")[0] + "/" if infos else ""
@@ -151,7 +151,8 @@ class _Span:
 
 def _read_old(data: mmap.mmap) -> Any:
     """torch's format before zip: magic, protocol, system, the object, the keys of its storages, and these in order."""
-    span, storages = _Span(data, 0, len(data)), {}
+    span = _Span(data, 0, len(data))
+    storages: dict[str, Tensor] = {}
 
     def nothing(key: str, dtype: torch.dtype, numel: int) -> Tensor:
         raise Refused("a storage where none belongs")

@@ -1,3 +1,3 @@
 """One module a family; importing this package registers them. A new family is one file and one line here."""
 
-from clara.zoo.converters import clara_lightning, glap, laion, m2d, msclap, paraclap, transformers, wavcaps  # noqa: F401
+from clara.zoo.converters import clara_lightning, glap, laion, m2d_clap, msclap, paraclap, transformers, wavcaps  # noqa: F401

@@ -12,7 +12,13 @@ from clara.errors import ClaraError
 
 TOKENIZER = ["config.json", "*token*.json", "vocab.*", "merges.txt", "*.model", "*.spm", "normalizer.json"]
 WEIGHTS = ["config.json", "model*.safetensors", "model.safetensors.index.json"]
-PICKLED = ["pytorch_model*.bin", "pytorch_model.bin.index.json"]
+PICKLED = ["pytorch_model.bin", "pytorch_model-*-of-*.bin", "pytorch_model.bin.index.json"]
+CHECKPOINT = [
+    *("clara.yaml", "model.safetensors", "README.md", "*.model", "tokenizer/*"),
+    # of a folder that transformers wrote: what it says of itself and its tokenizer, and its weights in parts
+    *("config.json", "*processor_config.json", "*token*.json", "vocab.*", "merges.txt"),
+    *("model-*-of-*.safetensors", "model.safetensors.index.json"),
+]
 
 
 def snapshot(repo: str, revision: str | None, patterns: list[str], what: str) -> Path:
@@ -40,6 +46,22 @@ def snapshot(repo: str, revision: str | None, patterns: list[str], what: str) ->
             f"{what} is not in the local cache and the hub cannot be reached (or HF_HUB_OFFLINE is set): connect "
             "once and load it, or give a local folder."
         ) from e
+
+
+def download(repo: str, revision: str | None = None) -> Path:
+    """The local folder of a snapshot of `repo` ('org/name') at `revision` (branch, tag or commit; default: main).
+
+    With the environment variable HF_HUB_OFFLINE=1 only the local cache is read. Weights are safetensors; only of a
+    repository that has none, the pickled ones are taken.
+
+    Raises:
+        ClaraError: no such repository or revision, no access, no network and no copy in the cache.
+    """
+    at = f"hf:{repo}" + (f"@{revision}" if revision else "")
+    folder = snapshot(repo, revision, CHECKPOINT, at)
+    if (folder / "config.json").is_file() and not any(folder.glob("model*.safetensors")):
+        folder = snapshot(repo, revision, PICKLED, at)
+    return folder
 
 
 def folder_of(name: str, patterns: list[str], what: str, beside: Path = Path()) -> Path:

@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from clara.cli.app import app
+from clara.cli.app import app, check_paths
 
 
 @app.command()
@@ -18,6 +18,7 @@ def convert(
     tokenizer: Annotated[str | None, typer.Option(help="Folder, file or hub id instead of the family's own.")] = None,
 ) -> None:
     """Write another project's checkpoint as a folder that every verb takes as -m dir:FOLDER."""
+    check_paths(path)
     from clara.zoo.factory import convert_checkpoint, load_checkpoint
 
     folder = convert_checkpoint(path, to, family, tokenizer)

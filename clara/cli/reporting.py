@@ -7,7 +7,8 @@ from typing import Annotated
 
 import typer
 
-from clara.cli.app import app
+from clara.cli.app import app, check_paths
+from clara.zoo import catalog
 
 
 @app.command()
@@ -17,6 +18,7 @@ def report(
     method: Annotated[str, typer.Option("--map", help="Of embeddings: pca, or tsne (needs scikit-learn).")] = "pca",
 ) -> None:
     """One page of results: tables, differences between models, confusions, maps, examples, speed."""
+    check_paths(*results)
     from clara.report.page import write_report
 
     typer.echo(write_report(results, out, method, lambda line: typer.echo(line, err=True)))
@@ -31,6 +33,8 @@ def card(
     ] = False,
 ) -> None:
     """Fill a checkpoint's card from result files; a figure without one is removed."""
+    catalog.checkpoint(name)
+    check_paths(*results)
     from clara.report.cards import fill_card
 
     figures = fill_card(name, results, every, typer.echo)

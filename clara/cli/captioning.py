@@ -7,7 +7,9 @@ from typing import Annotated
 
 import typer
 
-from clara.cli.app import SkipBroken, Verbs, app
+from clara.cli.app import SkipBroken, Verbs, app, check_paths
+from clara.errors import ClaraError
+from clara.text.prompts import language_code
 
 captions = typer.Typer(cls=Verbs, no_args_is_help=True, help="Make captions: of voices, of pictures, of captions.")
 app.add_typer(captions, name="captions")
@@ -24,6 +26,7 @@ def acoustic(
     workers: Workers = 1,
 ) -> None:
     """Measure voices and say which are clearly high, low, loud, quiet, fast, slow … (resumable)."""
+    check_paths(source)
     from clara.data.acoustics import AcousticConfig, annotate
 
     counts = annotate(source, out, AcousticConfig(outer, least_clips, workers))
@@ -43,6 +46,7 @@ def rewrite(
     device: Annotated[str, typer.Option(help="cpu, cuda, cuda:N or mps.")] = "cpu",
 ) -> None:
     """Write captions from each clip's keywords by a text-to-text model of transformers (resumable)."""
+    check_paths(source)
     from clara.data.rewrite import RewriteConfig
     from clara.data.rewrite import rewrite as run
 
@@ -64,12 +68,12 @@ def scenes(
     workers: Workers = 1,
 ) -> None:
     """Mix clips into scenes that captions tell of, event by event, as shards (resumable)."""
-    from clara.data.scenes import SceneConfig, mix_scenes
-    from clara.data.shards import ShardConfig
-    from clara.errors import ClaraError
-
     if not all(n.strip().isdecimal() for n in counts.split(",") if counts):
         raise ClaraError(f"--counts {counts!r}: expected numbers separated by commas, such as 400,2600,1000.")
+    check_paths(events, shards)
+    from clara.data.scenes import SceneConfig, mix_scenes
+    from clara.data.shards import ShardConfig
+
     config = SceneConfig(
         splits=tuple(split),
         exclude_corpora=tuple(without),
@@ -97,6 +101,8 @@ def speak(
     workers: Workers = 1,
 ) -> None:
     """Speak words and sentences of languages with espeak-ng, as a manifest for `clara shards` (resumable)."""
+    for name in language:
+        language_code(name)
     from clara.data.synth_speech import SpeechConfig, summary, synthesise
 
     keys = tuple(k.strip() for k in only.split(",")) if only else ()
@@ -124,6 +130,7 @@ def visual(
     workers: Workers = 1,
 ) -> None:
     """Caption what videos show, scene by scene, with the sound of the same span, as shards (resumable)."""
+    check_paths(*videos)
     from clara.data.captioner import CocaConfig
     from clara.data.video import VideoConfig, caption_videos
 
