@@ -124,7 +124,7 @@ def test_audio_is_drawn_to_what_is_said_of_its_facts(text_stage: tuple[Path, str
     changes = {"data": data(shards=(shards,)), "optim": TEXT_FROZEN, "init": text_stage[1], "model": None, "loss": loss}
     model = clara.load(f"dir:{run(tone_config('', tmp_path / 'run', steps=30, **changes))}", device="cpu")
     text_KD = torch.stack([model.embed_text(p).mean(0) for p in prompts("sound", list(SOUNDS), "de")])
-    audio_BD = torch.cat([model.embed_audio(tone(pitch), sample_rate=16000).view(1, -1) for pitch in SOUNDS.values()])
+    audio_BD = torch.cat([model.embed_audio((tone(pitch), 16000)) for pitch in SOUNDS.values()])
     assert (audio_BD @ text_KD.T).argmax(1).tolist() == [0, 1]
     with pytest.raises(ClaraError, match="text side must be frozen"):
         run(tone_config("", tmp_path / "thawed", **{**changes, "optim": OptimConfig()}))
