@@ -161,10 +161,10 @@ def fact_vectors(
     ]
     flat, owner = [t for each in texts for t in each], [n for n, each in enumerate(texts) for _ in each]
     order = sorted(range(len(flat)), key=lambda i: len(flat[i]))
-    sums: Tensor | None = None
+    sums = torch.zeros(0)
     for rows in tqdm([order[i : i + CHUNK] for i in range(0, len(order), CHUNK)], desc="targets", disable=None):
         ids_UL, mask_UL = tokenizer([flat[i] for i in rows])
         text_UD = encode(ids_UL.to(device), mask_UL.to(device)).float()
-        sums = text_UD.new_zeros(len(facts), text_UD.shape[1]) if sums is None else sums
+        sums = sums if len(sums) else text_UD.new_zeros(len(facts), text_UD.shape[1])
         sums.index_add_(0, torch.tensor([owner[i] for i in rows], device=device), text_UD)
     return torch.nn.functional.normalize(sums, dim=1)
