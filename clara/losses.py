@@ -7,6 +7,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor
@@ -39,14 +40,22 @@ def audio_to_text(
     return _soft_rows(_logits(a_BD, t_UD, positive_BU, scale, ignore_BU), positive_BU)
 
 
+@dataclass(frozen=True)
+class FactVectors:
+    """Where facts lie: one unit vector each (F, D), such as the mean of what is said of it; the number of its task
+    (F,); and the weight of each task, by its number. A task without a weight does not count."""
+
+    vectors_FD: Tensor
+    task_F: Tensor
+    weights: Mapping[int, float]
+
+
 def within_tasks(
     a_BD: Tensor,
-    fact_FD: Tensor,
+    facts: FactVectors,
     positive_BF: Tensor,
-    task_F: Tensor,
-    weights: Mapping[int, float],
+    ignore_BF: Tensor,
     scale: Tensor | float,
-    ignore_BF: Tensor | None = None,
     smoothing: float = 0.0,
 ) -> Tensor:
     """Cross-entropy of each clip's facts among those of the same task alone: an angry voice against other emotions, not
@@ -54,21 +63,19 @@ def within_tasks(
 
     Args:
         a_BD: unit embeddings of clips.
-        fact_FD: one unit vector for each fact, such as the mean of what is said of it.
+        facts: what they are drawn to.
         positive_BF: which facts hold for which clip; several of one task share its target.
-        task_F: the number of each fact's task.
-        weights: of each task, by its number; a task that is not named does not count.
-        scale: inverse temperature. A low one asks for more: at 10 a clip has to come closer to its fact than at 20.
         ignore_BF: pairs that are neither true nor false.
+        scale: inverse temperature. A low one asks for more: at 10 a clip has to come closer to its fact than at 20.
         smoothing: share of the target that is spread over all facts of the task.
 
     Returns:
         Mean over the clips of the weighted sum over the tasks in which a clip has a fact.
     """
-    logits_BF = _logits(a_BD, fact_FD, positive_BF, scale, ignore_BF)
+    logits_BF = _logits(a_BD, facts.vectors_FD, positive_BF, scale, ignore_BF)
     total = logits_BF.new_zeros(())
-    for task, weight in weights.items():
-        columns = task_F == task
+    for task, weight in facts.weights.items():
+        columns = facts.task_F == task
         rows = positive_BF[:, columns].any(1)
         if columns.sum() < 2 or not rows.any():
             continue

@@ -335,7 +335,8 @@ def test_names_of_cc_sounds_are_readable(tmp_path: Path, wav: Wav, name: str, te
 
 def test_the_real_packed_sets(shared_data: Path) -> None:
     rows = list(rows_from_corpus("packed", shared_data))
-    assert {r.corpus for r in rows} == set(load_corpus("packed").INFOS)
+    fetched = {"crema_d_more", "eyase"}  # from elsewhere, as their source says
+    assert {r.corpus for r in rows} - fetched == set(load_corpus("packed").INFOS) - fetched
     for folder in sorted(p.parent for p in shared_data.glob("*/manifest.csv")):
         with (folder / "manifest.csv").open(encoding="utf-8", newline="") as table:
             listed = [f"{folder / 'audio.tar'}::{record['file']}" for record in csv.DictReader(table)]

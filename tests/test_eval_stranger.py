@@ -227,7 +227,7 @@ def test_faults_of_the_command_come_before_any_work(tmp_path: Path, monkeypatch:
     (tmp_path / "file").write_text("")
     (tmp_path / "empty").mkdir()
     assert "--data" in ask()
-    assert "No such folder" in ask("--data", str(tmp_path / "gone"))
+    assert "No such file or folder" in ask("--data", str(tmp_path / "gone"))
     assert "clara-small.base" in ask("--data", str(tmp_path / "empty"), model="clara-smal.base")
     assert "cannot be written into" in ask("--data", str(tmp_path / "empty"), out="file")
     denied = SimpleNamespace(access=lambda path, mode: False, W_OK=os.W_OK, X_OK=os.X_OK)

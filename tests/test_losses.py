@@ -11,7 +11,7 @@ from torch.nn.functional import cross_entropy, normalize
 
 from clara.config import Spec
 from clara.layers import HEADS
-from clara.losses import info_nce, multi_positive, same_fact, sigmoid, within_tasks
+from clara.losses import FactVectors, info_nce, multi_positive, same_fact, sigmoid, within_tasks
 
 
 def pairs(b: int = 4, u: int = 4, d: int = 8) -> tuple[Tensor, Tensor]:
@@ -130,26 +130,28 @@ def test_within_tasks_is_the_cross_entropy_among_a_tasks_facts() -> None:
     task_F = torch.tensor([0, 0, 0, 1, 1, -1])
     positive_BF = torch.zeros(3, 6, dtype=torch.bool)
     positive_BF[0, 1] = positive_BF[1, 4] = positive_BF[2, 5] = True
-    logits_BF, weights = 5.0 * a_BD @ fact_FD.T, {0: 1.0, 1: 0.5}
+    logits_BF, facts, none_BF = (
+        5.0 * a_BD @ fact_FD.T,
+        FactVectors(fact_FD, task_F, {0: 1.0, 1: 0.5}),
+        positive_BF & False,
+    )
     first = cross_entropy(logits_BF[0, :3], torch.tensor(1))
     second = cross_entropy(logits_BF[1, 3:5], torch.tensor(1))
-    both = within_tasks(a_BD, fact_FD, positive_BF, task_F, weights, 5.0)
-    torch.testing.assert_close(both, (first + 0.5 * second) / 3)
+    torch.testing.assert_close(within_tasks(a_BD, facts, positive_BF, none_BF, 5.0), (first + 0.5 * second) / 3)
     ignore_BF = torch.zeros_like(positive_BF)
     ignore_BF[0, 0] = ignore_BF[0, 2] = True  # nothing is left to tell the first clip's fact from
-    alone = within_tasks(a_BD, fact_FD, positive_BF, task_F, weights, 5.0, ignore_BF)
-    torch.testing.assert_close(alone, 0.5 * second / 3)
-    smooth = within_tasks(a_BD, fact_FD, positive_BF, task_F, {0: 1.0}, 5.0, smoothing=0.3)
-    expected = cross_entropy(logits_BF[0, :3], torch.tensor(1), label_smoothing=0.3)
-    torch.testing.assert_close(smooth, expected / 3)
-    assert within_tasks(a_BD, fact_FD, positive_BF, task_F, {}, 5.0) == 0.0
+    torch.testing.assert_close(within_tasks(a_BD, facts, positive_BF, ignore_BF, 5.0), 0.5 * second / 3)
+    alone = FactVectors(fact_FD, task_F, {0: 1.0})
+    smooth = within_tasks(a_BD, alone, positive_BF, none_BF, 5.0, smoothing=0.3)
+    torch.testing.assert_close(smooth, cross_entropy(logits_BF[0, :3], torch.tensor(1), label_smoothing=0.3) / 3)
+    assert within_tasks(a_BD, FactVectors(fact_FD, task_F, {}), positive_BF, none_BF, 5.0) == 0.0
 
 
 def test_two_facts_of_one_task_share_the_target() -> None:
     a_BD, fact_FD, task_F = torch.randn(1, 8), torch.randn(3, 8), torch.zeros(3, dtype=torch.long)
     log_p = (2.0 * a_BD @ fact_FD.T).log_softmax(1)[0]
     positive_BF = torch.tensor([[True, False, True]])
-    found = within_tasks(a_BD, fact_FD, positive_BF, task_F, {0: 1.0}, 2.0)
+    found = within_tasks(a_BD, FactVectors(fact_FD, task_F, {0: 1.0}), positive_BF, positive_BF & False, 2.0)
     torch.testing.assert_close(found, -(log_p[0] + log_p[2]) / 2)
 
 

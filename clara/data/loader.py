@@ -107,7 +107,7 @@ class Batch:
     positive_BU: Tensor
     ignore_BU: Tensor
     text_index_B: Tensor
-    fact_BF: Tensor  # which of `TrainBatches.facts` hold for which clip
+    fact_BF: Tensor  # which of the labelled facts (`FactTargets`) hold for which clip
     fact_ignore_BF: Tensor  # which of them neither hold nor fail
     keys: list[str]
     texts: list[str]
@@ -203,7 +203,7 @@ class TrainBatches(Dataset):
             corpus = str(e.meta.get("corpus"))
             inventory[corpus] = inventory.get(corpus, frozenset()) | e.facts
         self.plan, self.captioner = Plan(self.entries, config, seed), Captioner(config.captions, inventory)
-        self.targets = FactTargets(inventory)
+        self.fact_targets = FactTargets(inventory)
 
     def __getitem__(self, step: int) -> Batch:
         replaced: Counter[int] = Counter()
@@ -237,7 +237,7 @@ class TrainBatches(Dataset):
         ids_UL, mask_UL = self._tokens(local)
         keys = [plans[n].entry.key for n in mine]
         target_BD = self._target(plans)
-        verdicts = (positive_BU, ignore_BU, text_index_B, *self.targets(plans))
+        verdicts = (positive_BU, ignore_BU, text_index_B, *self.fact_targets(plans))
         return Batch(x, len_B, ids_UL, mask_UL, *verdicts, keys, local, target_BD)
 
     def _target(self, plans: Sequence[ClipPlan]) -> Tensor | None:

@@ -78,8 +78,9 @@ def signature(model: DualEncoder, config: DataConfig, states: StatesConfig) -> d
     """What decides the stored numbers: front-end, frozen weights, augmentation."""
     digest = hashlib.sha256()
     for name, tensor in sorted({**model.front_end.state_dict(), **model.audio.encoder.state_dict()}.items()):
-        # in the precision that checkpoints are saved in: a teacher that was loaded from one must fit
-        tensor = tensor.half() if tensor.is_floating_point() else tensor
+        # in the precision that checkpoints are saved in: a teacher that was loaded from one must fit; averaging weights
+        # that stand still turns -0 into 0
+        tensor = tensor.half() + 0.0 if tensor.is_floating_point() else tensor
         digest.update(name.encode() + tensor.detach().cpu().contiguous().numpy().tobytes())
     options = {k: v for k, v in model.config.audio.options.items() if k in ("mix", "stride", "coarse", "full_window")}
     kept = {k: to_dict(config)[k] for k in ("crop_seconds", "augment", "mix")}

@@ -97,9 +97,7 @@ class Trainer:
         self.recipe = to_dict(config)
         self.done, self.saved = 0, time.monotonic()
         self.entries: list[Entry] | None = None
-        self.fact_FD: Tensor | None = None
-        self.task_F: Tensor | None = None
-        self.task_weights: dict[int, float] = {}
+        self.facts: losses.FactVectors | None = None
 
     def run(self) -> Path:
         """Resume, train, export; the exported folder."""
@@ -158,14 +156,13 @@ class Trainer:
                 "loss.tasks: the text side must be frozen, or the targets would stay behind it. Add {match: text*, "
                 "lr_scale: 0.0} to optim.groups, or set loss.tasks to {}."
             )
-        c, facts = self.config, dataset.targets.facts
+        c, facts = self.config, dataset.fact_targets.facts
         if strange := sorted(set(c.loss.tasks) - {t for t, _ in facts}):
             raise unknown("task of loss.tasks", strange[0], sorted({t for t, _ in facts}))
         tasks = sorted(c.loss.tasks)
-        self.task_weights = {i: c.loss.tasks[t] for i, t in enumerate(tasks)}
         number = {t: i for i, t in enumerate(tasks)}
-        self.task_F = torch.tensor([number.get(t, -1) for t, _ in facts], device=self.world.device)
-        self.fact_FD = fact_vectors(
+        task_F = torch.tensor([number.get(t, -1) for t, _ in facts], device=self.world.device)
+        vectors_FD = fact_vectors(
             self._autocast(self._encode_remembered),
             self.tokenizer,
             dataset.captioner,
@@ -173,6 +170,7 @@ class Trainer:
             c.loss.texts,
             self.world.device,
         )
+        self.facts = losses.FactVectors(vectors_FD, task_F, {i: c.loss.tasks[t] for i, t in enumerate(tasks)})
 
     def overdue(self) -> bool:
         """Whether a kill would now lose more than `save_minutes`."""
@@ -306,13 +304,13 @@ class Trainer:
         """The recipe's loss of the whole batch, in float32."""
         c, scale = self.config.loss, self.model.scale
         loss = c.weight * self._caption_loss(audio_BD, text_UD, batch, scale) if c.weight else audio_BD.new_zeros(())
-        if self.fact_FD is not None:
+        if self.facts is not None:
             positive_BF, ignore_BF = (t.to(audio_BD.device) for t in (batch.fact_BF, batch.fact_ignore_BF))
-            targets = (self.fact_FD, positive_BF, self.task_F, self.task_weights)
-            loss = loss + losses.within_tasks(audio_BD, *targets, c.facts_scale, ignore_BF, c.smoothing)
+            verdicts = (positive_BF, ignore_BF, c.facts_scale)
+            loss = loss + losses.within_tasks(audio_BD, self.facts, *verdicts, c.smoothing)
             if c.facts:
                 pairs = (positive_BF, c.facts_scale, ignore_BF)
-                loss = loss + c.facts * losses.multi_positive(audio_BD, self.fact_FD, *pairs)
+                loss = loss + c.facts * losses.multi_positive(audio_BD, self.facts.vectors_FD, *pairs)
         return loss
 
     def _caption_loss(self, audio_BD: Tensor, text_UD: Tensor, batch: Batch, scale: Tensor) -> Tensor:
