@@ -27,6 +27,11 @@ with sole_writer(Path(sys.argv[1])):
 """
 
 
+def half_of(process: subprocess.Popen, out: Path) -> Path:
+    """What the process has written of a shard so far."""
+    return out / f".toy-train-000000.tar.{process.pid}-1.part"
+
+
 @pytest.fixture
 def held(tmp_path: Path) -> Iterator[tuple[Path, subprocess.Popen]]:
     """A folder of shards that another process is writing to, with a half of one."""
@@ -34,7 +39,7 @@ def held(tmp_path: Path) -> Iterator[tuple[Path, subprocess.Popen]]:
     out.mkdir()
     with subprocess.Popen([sys.executable, "-c", HOLD, str(out)], stdout=subprocess.PIPE, text=True) as process:
         assert process.stdout.readline() == "held\n"
-        (out / "theirs.tar.1.tmp").write_bytes(b"half")
+        half_of(process, out).write_bytes(b"half")
         yield out, process
         process.kill()
 
@@ -48,7 +53,7 @@ def test_a_folder_that_another_process_writes_to_is_left_alone(
         write_shards([row], out)
     with pytest.raises(ClaraError, match="another process is writing there"):
         caption_videos(["a.mp4"], out, VideoConfig("toy"))
-    assert (out / "theirs.tar.1.tmp").is_file()
+    assert half_of(process, out).is_file()
     process.kill()
     process.wait()
     write_shards([row], out)
