@@ -25,9 +25,10 @@ BLOCKS = re.findall(r"```(\w+)\n(.*?)```", TEXT, flags=re.S)
 
 @pytest.fixture(scope="module")
 def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A folder as `make demo` leaves it, and a tiny checkpoint under the name of the released one."""
+    """A folder as `make demo` leaves it, and tiny checkpoints under the names of the released ones."""
     folder = tmp_path_factory.mktemp("readme")
-    save_tiny(folder / "checkpoints" / "clara-small.base")
+    for name in ("clara-base.v1", "clara-small.base"):
+        save_tiny(folder / "checkpoints" / name)
     (folder / "demo_out").mkdir()
     for clip in clips():
         sf.write(folder / "demo_out" / f"{clip.name.replace(' ', '-')}.wav", clip.wave, RATE)

@@ -69,6 +69,12 @@ def test_8_what_a_start_does_not_say_stays_unsaid(tmp_path: Path) -> None:
     assert judge("emodb", training_of(f"dir:{tmp_path / 'made'}")).status == "unknown"
 
 
+def test_8_a_start_that_heard_nothing_adds_nothing(tmp_path: Path) -> None:
+    deaf = with_card(tmp_path / "deaf", {"trained_on": []})
+    assert statement(deaf).trained_on == () and judge("emodb", training_of(deaf)).status == "unseen"
+    assert inherited([deaf])["trained_on"] == []
+
+
 def test_8_an_average_heard_all_that_its_parts_heard(tmp_path: Path) -> None:
     one = with_card(tmp_path / "one", CARD)
     two = with_card(tmp_path / "two", {"license": "CC0", "trained_on": [{"corpus": "emodb"}]})

@@ -111,12 +111,12 @@ def engine(rng: np.random.Generator, seconds: float = 4.0) -> Wave:
 
 
 def crickets(rng: np.random.Generator, seconds: float = 4.0) -> Wave:
-    """Two crickets: trains of short pulses near 4.5 kHz, the farther one slower and softer."""
-    t, out = _time(seconds), 0.01 * rng.standard_normal(len(_time(seconds)))
-    for hz, rate, chirp, gain, shift in ((4500.0, 32.0, 1.5, 1.0, 0.0), (4950.0, 27.0, 1.1, 0.4, 0.3)):
-        pulses = np.clip(np.sin(2 * np.pi * rate * t), 0, None) ** 2
-        trains = ((t + shift) * chirp % 1.0) < 0.45
-        out += gain * pulses * trains * np.sin(2 * np.pi * hz * t)
+    """Eight crickets that trill without a pause: pulses near 4.5 kHz, each at its own pitch, rate and distance."""
+    t, out = _time(seconds), 0.03 * rng.standard_normal(len(_time(seconds)))
+    for _ in range(8):
+        hz, rate, gain = rng.uniform(4000.0, 5200.0), rng.uniform(25.0, 40.0), rng.uniform(0.2, 1.0)
+        pulses = np.clip(np.sin(2 * np.pi * rate * t + rng.uniform(0.0, 6.0)), 0, None) ** 2
+        out += gain * pulses * np.sin(2 * np.pi * hz * t)
     return out
 
 

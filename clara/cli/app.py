@@ -16,7 +16,7 @@ import clara
 from clara.errors import ClaraError
 from clara.zoo import catalog
 
-DEFAULT_MODEL = "clara-small.base"
+DEFAULT_MODEL = catalog.DEFAULT
 
 
 class Verbs(TyperGroup):

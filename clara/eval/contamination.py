@@ -43,7 +43,7 @@ class Verdict:
 def training_of(name: str) -> Statement | None:
     """What the card of a checkpoint states of its training (`clara.zoo.lineage`); None where it states nothing."""
     found = statement(name)
-    return found if found and found.trained_on else None
+    return found if found and found.trained_on is not None else None
 
 
 def judge(
@@ -55,7 +55,7 @@ def judge(
         parts: `Row.speaker` of the clips evaluated, which holds the fold where there are folds.
         near: the recipe file; corpus files are looked for beside it first.
     """
-    if training is None:
+    if training is None or training.trained_on is None:
         return Verdict("unknown", "the checkpoint has no card that states its training corpora")
     if mine := [t for t in training.trained_on if t.corpus == corpus]:
         told, evaluated = "; ".join(str(t) for t in mine), set(parts)

@@ -270,7 +270,7 @@ def _markdown(made: Mapping[str, Any], config: LeaveOneOutConfig) -> str:
         recalls.append([corpus, ", ".join(f"{k} {plain[k]:.2f} → {calibrated[k]:.2f}" for k in plain)])
     mean = made["mean"]
     if mean["seeds"]:
-        rates.append([f"**mean of {len(mean['corpora'])}**", "", str(len(mean["seeds"])), *_cells(mean)])
+        rates.append([f"**mean of {len(mean['corpora'])}**", "all", str(len(mean["seeds"])), *_cells(mean)])
     return "\n".join([*markdown(rates), "", *markdown(recalls)])
 
 

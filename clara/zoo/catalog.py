@@ -26,6 +26,7 @@ from clara.text.prompts import find_language
 PACKAGE = Path(__file__).parent.parent
 CARDS = PACKAGE / "_cards"  # a link to model_cards/: the wheel carries a copy, a checkout shows the originals
 CHECKPOINT_FOLDER = PACKAGE / "checkpoints"
+DEFAULT = "clara-base.v1"  # what is loaded where nobody names another
 READINGS = "Names: architecture (random weights), architecture.tag (a checkpoint), hf:org/repo[@revision], dir:path"
 TERMS = ("permissive", "non-commercial", "restricted", "none stated")
 

@@ -35,7 +35,7 @@ Window = tuple[int, float, float, np.ndarray]  # row, start in seconds, seconds 
 
 
 def load(
-    name: str | Path,
+    name: str | Path = catalog.DEFAULT,
     device: str | torch.device | None = None,
     long: str = "windows",
     precision: str = "float32",

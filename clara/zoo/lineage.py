@@ -23,10 +23,11 @@ CARD, NOT_STATED = "README.md", "not stated"
 
 @dataclass(frozen=True)
 class Statement:
-    """What a card says: licence, training corpora (empty: it does not say), and those kept out of training."""
+    """What a card says: licence, training corpora (empty: it heard no audio; None: it does not say), and those kept out
+    of training."""
 
     license: str
-    trained_on: tuple[TrainedOn, ...]
+    trained_on: tuple[TrainedOn, ...] | None
     held_out: Mapping[str, str] = field(default_factory=dict)
 
 
@@ -50,8 +51,10 @@ def statement(name: str) -> Statement | None:
             f"{card} states `corpora` and `touches`, as older versions did: write `trained_on: [{{corpus: NAME}}, …]` "
             "instead, with `folds`, `splits` and `basis` where they are known."
         )
-    entries = front.get("trained_on") or ()
-    trained_on = tuple(build(TrainedOn, e, f"{card}.trained_on[{i}]") for i, e in enumerate(entries))
+    entries = front.get("trained_on")
+    trained_on = None
+    if entries is not None:
+        trained_on = tuple(build(TrainedOn, e, f"{card}.trained_on[{i}]") for i, e in enumerate(entries))
     return Statement(str(front.get("license") or NOT_STATED), trained_on, dict(front.get("held_out") or {}))
 
 
@@ -76,7 +79,7 @@ def heard_corpora(rows: Iterable[Mapping[str, Any]]) -> list[TrainedOn]:
         of = found.setdefault(str(row.get("corpus")), {"clips": 0, "seconds": 0.0, "license": {}})
         of["clips"] += 1
         of["seconds"] += float(row.get("seconds") or 0.0)
-        of["license"][row.get("license") or NOT_STATED] = None
+        of["license"] |= dict.fromkeys(str(row.get("license") or NOT_STATED).split("; "))  # mixtures join theirs
     return [
         TrainedOn(
             name,
@@ -91,10 +94,11 @@ def heard_corpora(rows: Iterable[Mapping[str, Any]]) -> list[TrainedOn]:
 def inherited(starts: Sequence[str], heard: Sequence[TrainedOn] = ()) -> dict[str, Any]:
     """The front matter of what is made from the checkpoints `starts` and trained on `heard`: all that they were trained
     on counts, all licences hold, and what one of them does not say stays unsaid."""
-    said = {name: statement(name) or Statement(NOT_STATED, ()) for name in starts}
+    said = {name: statement(name) or Statement(NOT_STATED, None) for name in starts}
     trained_on: dict[TrainedOn, None] = {}
     for name, one in said.items():
-        trained_on |= dict.fromkeys(one.trained_on or (TrainedOn(None, basis=f"what {name} was trained on"),))
+        unsaid = (TrainedOn(None, basis=f"what {name} was trained on"),)
+        trained_on |= dict.fromkeys(unsaid if one.trained_on is None else one.trained_on)
     trained_on |= dict.fromkeys(heard)
     shared = [set(one.held_out) for one in said.values()]
     kept = sorted(set.intersection(*shared) - {t.corpus for t in trained_on}) if shared else ()
