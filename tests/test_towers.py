@@ -457,6 +457,22 @@ def test_masked_frames_are_averaged_by_their_number() -> None:
 
 
 @torch.no_grad()
+def test_a_summary_stands_beside_what_is_pooled() -> None:
+    plain = AUDIO_TOWERS.create(own(mix=[0, 2])).eval()
+    tower = AUDIO_TOWERS.create(own(mix=[0, 2], summary=True)).eval()
+    tower.load_state_dict(plain.state_dict())
+    x_BNF, mask_BN = features(make("test-whisper-own"), [SHORT, 1.5])
+    states_BNKW, states_mask_BN = tower.states(x_BNF, mask_BN)
+    a_BW, pooled_BW = tower(x_BNF, mask_BN), plain(x_BNF, mask_BN)
+    assert a_BW.shape[1] == tower.width == plain.width + 2 * 2 * tower.encoder.width
+    assert torch.equal(a_BW[:, : plain.width], pooled_BW)
+    own_BW = a_BW[:, plain.width :].unflatten(1, (2, 2, -1))  # mean and deviation, layers, values
+    real = states_BNKW[0, states_mask_BN[0]]
+    torch.testing.assert_close(own_BW[0, 0], real.mean(0), **EXACT)
+    torch.testing.assert_close(own_BW[0, 1], (real.var(0, correction=0) + 1e-5).sqrt(), **EXACT)
+
+
+@torch.no_grad()
 def test_cnn14_on_a_whole_clip_is_the_published_network() -> None:
     """Kong et al. 2020: blocks, mean over bins, maximum and mean over frames added, one layer; written out plainly."""
     tower = make("test-cnn14").audio

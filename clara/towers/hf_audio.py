@@ -53,6 +53,8 @@ class HFAudioConfig:
         blocks: trainable pre-norm transformer blocks, of `block_width` or else the encoder's width.
         pooling: 'mean'; 'stats', mean and standard deviation; 'attentive_stats', the same weighted by attention. The
             latter two double the width.
+        summary: the mean and standard deviation of the states of each layer of `mix`, neither mixed nor weighted,
+            beside what is pooled: 2·K·W more values, of very different scales, for a head with `standardize`.
         dropout: in the blocks, and of what is pooled.
     """
 
@@ -66,6 +68,7 @@ class HFAudioConfig:
     blocks: int = 0
     block_width: int | None = None
     pooling: str = "mean"
+    summary: bool = False
     dropout: float = 0.0
 
 
@@ -214,7 +217,18 @@ class ASTFamily(nn.Module):
     its class and distillation tokens."""
 
     SETTINGS: ClassVar = {}
-    LACKS = ("layers", "full_window", "coarse", "mix", "stride", "blocks", "block_width", "pooling", "dropout")
+    LACKS = (
+        "layers",
+        "full_window",
+        "coarse",
+        "mix",
+        "stride",
+        "blocks",
+        "block_width",
+        "pooling",
+        "summary",
+        "dropout",
+    )
 
     def __init__(self, model: PreTrainedModel, config: HFAudioConfig) -> None:
         super().__init__()

@@ -23,6 +23,7 @@ class PoolConfig(Protocol):
     blocks: int
     block_width: int | None
     pooling: str
+    summary: bool
     dropout: float
 
 
@@ -38,7 +39,8 @@ def coarser(x_BNW: Tensor, mask_BN: Tensor, factor: int) -> tuple[Tensor, Tensor
 
 class StatePool(nn.Module):
     """states_BNKW of K layers and mask_BN -> a_BW: a layer norm per layer; their learned convex combination, or with
-    `block_width` a linear map of all of them side by side; pre-norm transformer blocks; pooling."""
+    `block_width` a linear map of all of them side by side; pre-norm transformer blocks; pooling. With `summary` the
+    mean and deviation of every layer, as they came, stand beside what is pooled."""
 
     def __init__(self, width: int, config: PoolConfig) -> None:
         super().__init__()
@@ -48,7 +50,7 @@ class StatePool(nn.Module):
             raise ClaraError(
                 f"hf_audio tower: stride={config.stride}, blocks={config.blocks}: expected at least 1 and 0."
             )
-        count = len(config.mix or ())
+        count, own_width = len(config.mix or ()), width
         self.norms = nn.ModuleList(nn.LayerNorm(width) for _ in range(count))
         self.project, self.weights = None, None
         if config.block_width is not None:
@@ -71,6 +73,9 @@ class StatePool(nn.Module):
         self.width = width if config.pooling == "mean" else 2 * width
         # means and deviations differ in scale; a plain pooled encoder is left as it is
         self.out_norm = nn.LayerNorm(self.width) if config.block_width is not None else nn.Identity()
+        self.summary = config.summary
+        if self.summary:
+            self.width += 2 * max(1, count) * own_width
 
     def forward(self, states_BNKW: Tensor, mask_BN: Tensor, pool: bool = True) -> Tensor:
         """a_BW, or with `pool=False` a_BNW, before pooling."""
@@ -85,7 +90,10 @@ class StatePool(nn.Module):
             pooled_BW = self.attention(x_BNW, mask_BN).to(x_BNW.dtype)
         else:
             pooled_BW = (masked_stats if self.pooling == "stats" else masked_mean)(x_BNW, mask_BN)
-        return self.dropout(self.out_norm(pooled_BW))
+        pooled_BW = self.dropout(self.out_norm(pooled_BW))
+        if not self.summary:
+            return pooled_BW
+        return torch.cat([pooled_BW, masked_stats(states_BNKW.flatten(2).float(), mask_BN).to(pooled_BW.dtype)], 1)
 
     def _mixed(self, states_BNKW: Tensor) -> Tensor:
         if states_BNKW.shape[2] != max(1, len(self.norms)):
