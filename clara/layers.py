@@ -154,12 +154,13 @@ ACTIVATIONS = {"relu": nn.ReLU, "gelu": nn.GELU}
 @dataclass(frozen=True)
 class MLPHeadConfig:
     """Linear, activation, linear: `hidden` defaults to D; `activation` is 'relu' or 'gelu'. `standardize` puts a batch
-    norm without gain first: sentence encoders' vectors share a large mean, which hides what tells them apart. `dropout`
-    on the hidden layer, while training."""
+    norm without gain first: sentence encoders' vectors share a large mean, which hides what tells them apart. While
+    training, `input_dropout` on what that norm gives, `dropout` on the hidden layer."""
 
     hidden: int | None = None
     activation: str = "relu"
     standardize: bool = False
+    input_dropout: float = 0.0
     dropout: float = 0.0
 
 
@@ -172,7 +173,9 @@ class MLPHead(nn.Sequential):
         if config.activation not in ACTIVATIONS:
             raise unknown("activation of the mlp head", config.activation, ACTIVATIONS)
         act = ACTIVATIONS[config.activation]()
-        first = [nn.BatchNorm1d(width, affine=False)] if config.standardize else []
+        first: list[nn.Module] = [nn.BatchNorm1d(width, affine=False)] if config.standardize else []
+        if config.input_dropout:
+            first.append(nn.Dropout(config.input_dropout))
         drop = [nn.Dropout(config.dropout)] if config.dropout else []
         super().__init__(*first, nn.Linear(width, hidden), act, *drop, nn.Linear(hidden, embed_dim))
 
