@@ -26,25 +26,36 @@ RECIPES = Path(__file__).parent / "_recipes"
 
 @dataclass(frozen=True)
 class Spec:
-    """A choice from a registry: `kind` names the member, `options` are the fields of that member's own config."""
+    """A choice from a registry."""
 
     kind: str
+    """Name of the registered member."""
     options: dict[str, Any] = field(default_factory=dict)
+    """Fields of that member's own config dataclass."""
 
 
 @dataclass(frozen=True)
 class ModelConfig:
-    """A dual encoder as data. `embed_dim` is D, the width of the space shared by audio and text."""
+    """A dual encoder as data."""
 
     embed_dim: int
+    """D, the width of the space shared by audio and text."""
     front_end: Spec
+    """Samples -> frames: 'log_mel', 'clap_mel', 'waveform' …"""
     audio: Spec
+    """The audio tower and its options."""
     text: Spec
+    """The text tower and its options."""
     tokenizer: Spec
+    """The tokenizer; it must be the text tower's own."""
     audio_head: Spec = Spec("linear")
+    """Projection from the audio tower's width to D."""
     text_head: Spec = Spec("linear")
+    """Projection from the text tower's width to D."""
     init_scale: float = 14.285714
+    """Initial inverse temperature, multiplied onto cosines."""
     init_bias: float | None = None
+    """Initial bias of the logits, for the sigmoid loss; null = the model has none."""
 
 
 class Registry(Generic[T]):
@@ -238,4 +249,14 @@ def recipe_path(kind: str, name: str, near: Path = Path(".")) -> Path:
     known = {p.stem: p for p in sorted((RECIPES / kind).glob("*.yaml"))}
     if name not in known:
         raise unknown(f"{kind} recipe (no such file either)", name, known)
+    return known[name]
+
+
+def config_file(name: str) -> Path:
+    """The file of a recipe of any kind or of an architecture, by path or by name. ClaraError for an unknown name."""
+    if Path(name).is_file():
+        return Path(name)
+    known = {p.stem: p for p in (*sorted(RECIPES.glob("*/*.yaml")), *sorted(CONFIGS.glob("*.yaml")))}
+    if name not in known:
+        raise unknown("recipe or architecture (no such file either)", name, known)
     return known[name]

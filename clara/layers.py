@@ -113,11 +113,12 @@ HEADS: Registry[nn.Module] = Registry("projection head")
 
 @dataclass(frozen=True)
 class LinearHeadConfig:
-    """A linear map, bias-free as in CLIP. `unit_input`: of the tower's vector scaled to unit length (the order in which
-    the first CLARA was evaluated)."""
+    """A linear map, bias-free as in CLIP."""
 
     bias: bool = False
+    """Whether the map has a bias."""
     unit_input: bool = False
+    """Scale the tower's vector to unit length first, as the first CLARA was evaluated."""
 
 
 @HEADS.register("linear", LinearHeadConfig)
@@ -153,15 +154,18 @@ ACTIVATIONS = {"relu": nn.ReLU, "gelu": nn.GELU}
 
 @dataclass(frozen=True)
 class MLPHeadConfig:
-    """Linear, activation, linear: `hidden` defaults to D; `activation` is 'relu' or 'gelu'. `standardize` puts a batch
-    norm without gain first: sentence encoders' vectors share a large mean, which hides what tells them apart. While
-    training, `input_dropout` on what that norm gives, `dropout` on the hidden layer."""
+    """Linear, activation, linear."""
 
     hidden: int | None = None
+    """Width of the hidden layer; null = D."""
     activation: str = "relu"
+    """'relu' or 'gelu'."""
     standardize: bool = False
+    """Start with a batch norm without gain: sentence encoders' vectors share a large mean."""
     input_dropout: float = 0.0
+    """Of what the batch norm gives (or of the head's input), in training, 0 to 1."""
     dropout: float = 0.0
+    """Of the hidden layer in training, 0 to 1."""
 
 
 @HEADS.register("mlp", MLPHeadConfig)
@@ -182,9 +186,10 @@ class MLPHead(nn.Sequential):
 
 @dataclass(frozen=True)
 class ResidualMLPHeadConfig:
-    """`dropout` on the second layer's output, while training."""
+    """The head of Microsoft's CLAP and of ParaCLAP."""
 
     dropout: float = 0.5
+    """Of the second layer's output in training, 0 to 1."""
 
 
 @HEADS.register("residual_mlp", ResidualMLPHeadConfig)

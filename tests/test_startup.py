@@ -45,6 +45,7 @@ finetune {folder}/none.csv -m {model}
 finetune {clip} -m nothing
 train nothing
 align nothing
+config nothing
 average {model} nothing --out {folder}/average
 average {model} {model} --out {folder}/average --shares a,b
 eval nothing --data {folder}

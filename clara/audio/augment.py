@@ -19,29 +19,46 @@ from clara.errors import ClaraError
 
 @dataclass(frozen=True)
 class WaveAugmentConfig:
-    """Probabilities (0 = off) and bounds. `speed` is the largest relative change (tempo and pitch together); `stretch`
-    changes tempo alone, `pitch` pitch alone, by at most so many semitones; `codec` draws one of `codecs` ('vorbis',
-    'opus' and 'mp3' are encoded and decoded in truth, and take longer); `gain_db` is the largest change of level."""
+    """Augmentation of waveforms. Probabilities are per clip, 0 to 1; 0 turns an effect off."""
 
     speed: float = 0.08
+    """Largest relative change of speed, tempo and pitch together: 0.08 draws factors from 0.92 to 1.08."""
     channel: float = 0.6
+    """Probability of a random equaliser, as of another microphone."""
     eq_db: float = 12.0
+    """Largest gain of that equaliser in any band, dB."""
     low_pass: float = 0.3
+    """Probability of a low-pass filter."""
     low_pass_hz: tuple[float, float] = (2500.0, 7500.0)
+    """Range of its cut-off frequency, Hz."""
     high_pass: float = 0.15
+    """Probability of a high-pass filter."""
     high_pass_hz: tuple[float, float] = (100.0, 400.0)
+    """Range of its cut-off frequency, Hz."""
     room: float = 0.25
+    """Probability of a simulated room."""
     room_seconds: tuple[float, float] = (0.1, 0.7)
+    """Range of its reverberation time, seconds."""
     noise: float = 0.4
+    """Probability of added noise."""
     noise_snr_db: tuple[float, float] = (5.0, 35.0)
+    """Range of the signal-to-noise ratio, dB."""
     clip: float = 0.08
+    """Probability of hard clipping."""
     stretch: float = 0.0
+    """Probability of a change of tempo alone."""
     stretch_factor: tuple[float, float] = (0.9, 1.1)
+    """Range of the tempo factor, within 0.5 to 2; above 1 is faster."""
     pitch: float = 0.0
+    """Probability of a change of pitch alone."""
     pitch_semitones: float = 1.5
+    """Largest change of pitch, semitones, 0 to 6."""
     codec: float = 0.0
+    """Probability of passing through one of `codecs`."""
     codecs: tuple[str, ...] = ("mu-law", "low-rate")
+    """'mu-law', 'low-rate', 'vorbis', 'opus', 'mp3'; the last three really encode and decode, and take longer."""
     gain_db: float = 0.0
+    """Largest change of level, dB; 0 leaves it."""
 
     def __post_init__(self) -> None:
         slowest, fastest = self.stretch_factor
@@ -164,19 +181,22 @@ def _fast_length(n: int) -> int:
 
 @dataclass(frozen=True)
 class SpecAugmentConfig:
-    """SpecAugment (Park et al. 2019): how many masks, and the widest as a share of the clip or of the bands.
-
-    `style`: probability that a clip takes over part of another clip's statistics per band (Freq-MixStyle); the share
-    that it keeps is drawn from Beta(`style_alpha`, `style_alpha`).
-    """
+    """SpecAugment (Park et al. 2019) and Freq-MixStyle, on the front-end's frames."""
 
     time_masks: int = 2
+    """Number of masks in time."""
     time_share: float = 0.12
+    """Widest time mask, as a share of the clip."""
     bin_masks: int = 2
+    """Number of masks in frequency."""
     bin_share: float = 0.15
+    """Widest frequency mask, as a share of the bands."""
     shift_bins: int = 0
+    """Largest shift along frequency, bands; 0 = off."""
     style: float = 0.0
+    """Probability that a clip takes over part of another clip's statistics per band (Freq-MixStyle)."""
     style_alpha: float = 0.3
+    """The share that it keeps is drawn from Beta(style_alpha, style_alpha)."""
 
 
 class SpecAugment(nn.Module):

@@ -22,26 +22,34 @@ FILLS = ("repeatpad", "repeat", "pad")
 
 @dataclass(frozen=True)
 class ClapMelConfig:
-    """`bank`: 'slaney' (librosa's filters, unfused models) or 'htk' (torchaudio's, fused ones). `bank_rate` is the
-    sample rate that the filters were laid out for, where a peer's code has another than the audio's (Microsoft CLAP
-    2023). `fill` of a clip shorter than the window: 'repeatpad' (as often as it fits whole, then silence), 'repeat'
-    (over again, cut at the end) or 'pad' (silence); with `fill_seconds` to that length, and longer clips, up to the
-    window, stay as long as they are (WavCaps' CNN14). `int16` rounds samples to 16 bits first, as LAION's code does to
-    files. `fusion` accepts clips longer than the window, for towers with attentional feature fusion."""
+    """The log-mel front-ends of LAION's and Microsoft's CLAP and of WavCaps."""
 
     sample_rate: int = 48000
+    """Hz."""
     window_seconds: float = 10.0
+    """Longest clip read at once, seconds."""
     n_fft: int = 1024
+    """FFT size, samples."""
     hop_length: int = 480
+    """Samples between frames."""
     n_mels: int = 64
+    """Number of mel bands, F."""
     f_min: float = 50.0
+    """Lower edge of the filters, Hz."""
     f_max: float = 14000.0
+    """Upper edge of the filters, Hz."""
     bank: str = "slaney"
+    """'slaney' (librosa's filters, unfused models) or 'htk' (torchaudio's, fused models)."""
     bank_rate: int | None = None
+    """Sample rate the filters are laid out for, Hz; null = sample_rate (Microsoft CLAP 2023 differs)."""
     fill: str = "repeatpad"
+    """Short clips: 'repeatpad' (whole repeats, then silence), 'repeat' (cut at the end) or 'pad' (silence)."""
     fill_seconds: float | None = None
+    """Fill only to this length, seconds, and keep longer clips as they are; null = to the window."""
     int16: bool = False
+    """Round samples to 16 bits first, as LAION's code does with files."""
     fusion: bool = False
+    """Accept clips longer than the window, for towers with attentional feature fusion."""
 
 
 @FRONT_ENDS.register("clap_mel", ClapMelConfig)

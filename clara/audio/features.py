@@ -39,30 +39,42 @@ FRONT_ENDS: Registry[FrontEnd] = Registry("front-end")
 
 @dataclass(frozen=True)
 class LogMelConfig:
-    """Log-mel front-end. `normalize`: 'band' subtracts each band's mean over the clip and divides by the clip's one
-    standard deviation (removes level and the channel's stationary response); 'clip' uses one mean and deviation;
-    'fixed' uses `mean` and `std` (both in dB), and 'peak' the same of decibels below the clip's peak (librosa's
-    power_to_db with ref=max). What is more than `floor_db` below the peak is raised to that. `pad_mode`:
-    what a frame sees beyond the clip's ends, silence ('constant') or the clip mirrored there ('reflect'). `offset` is
-    added to the power before its logarithm."""
+    """Log-mel front-end: wave_BT -> x_BNF in dB, normalised per clip or by fixed numbers."""
 
     sample_rate: int = 16000
+    """Hz."""
     window_seconds: float = 10.0
+    """Longest clip read at once, seconds."""
     n_fft: int = 512
+    """FFT size, samples."""
     win_length: int = 400
+    """Length of the Hann window, samples."""
     hop_length: int = 160
+    """Samples between frames."""
     n_mels: int = 64
+    """Number of mel bands, F."""
     f_min: float = 50.0
+    """Lower edge of the filters, Hz."""
     f_max: float = 8000.0
+    """Upper edge of the filters, Hz."""
     mel_scale: str = "htk"
+    """'htk' or 'slaney'."""
     mel_norm: str | None = None
+    """'slaney' divides each filter by its width; null leaves them."""
     normalize: str = "band"
+    """'band' (each band's mean, one deviation per clip), 'clip' (one mean and deviation), 'fixed' or 'peak'."""
     mean: float = 0.0
+    """Subtracted under 'fixed' and 'peak', dB; 'peak' counts dB below the clip's peak."""
     std: float = 1.0
+    """Divisor under 'fixed' and 'peak', dB."""
     floor_db: float = 80.0
+    """Values further below the clip's peak are raised to this distance, dB."""
     offset: float = 0.0
+    """Added to the power before the logarithm."""
     min_frames: int = 32
+    """Shorter clips are padded to this many frames."""
     pad_mode: str = "constant"
+    """What a frame sees beyond the ends: 'constant' (silence) or 'reflect' (the clip mirrored)."""
 
 
 @FRONT_ENDS.register("log_mel", LogMelConfig)
@@ -132,13 +144,16 @@ class LogMel(FrontEnd):
 
 @dataclass(frozen=True)
 class WaveformConfig:
-    """Raw samples for towers that learn their own filters (wav2vec 2.0, HuBERT, WavLM); `normalize`: zero mean, unit
-    variance per clip."""
+    """Raw samples, for towers that learn their own filters (wav2vec 2.0, HuBERT, WavLM)."""
 
     sample_rate: int = 16000
+    """Hz."""
     window_seconds: float = 10.0
+    """Longest clip read at once, seconds."""
     normalize: bool = True
+    """Zero mean and unit variance per clip."""
     min_samples: int = 1600
+    """Shorter clips are padded to this many samples."""
 
 
 @FRONT_ENDS.register("waveform", WaveformConfig)

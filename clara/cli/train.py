@@ -1,4 +1,4 @@
-"""Verbs about training: train, align, finetune, average."""
+"""Verbs about training: train, align, finetune, average, config."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from clara.cli.app import DEFAULT_MODEL, Model, Settings, SkipBroken, app, check_model, check_paths, left_out
-from clara.config import recipe_path
+from clara.config import config_file, recipe_path
 from clara.errors import ClaraError
 
 
@@ -63,3 +63,12 @@ def average(
     from clara.train.average import average as run
 
     typer.echo(f"dir:{run(models, given, out, part)}")
+
+
+@app.command("config")
+def config_verb(recipe: Annotated[str, typer.Argument(help="A recipe or an architecture, by path or name.")]) -> None:
+    """Print every setting of a recipe or architecture as YAML, each with its meaning; defaults are filled in."""
+    path = config_file(recipe)
+    from clara.apps.settings import commented
+
+    typer.echo(commented(path))

@@ -57,12 +57,14 @@ SCALES = (
 
 @dataclass(frozen=True)
 class AcousticConfig:
-    """`outer`: share of clips at each end that may get a word; `least_clips`: a speaker or corpus with fewer says
-    nothing about what is usual."""
+    """How measured voices are put into words."""
 
     outer: float = 0.2
+    """Share of clips at each end of a scale that may get a word, above 0 and below 0.5."""
     least_clips: int = 20
+    """A speaker or corpus with fewer clips does not define what is usual; at least 2."""
     workers: int = 1
+    """Processes that measure clips."""
 
     def __post_init__(self) -> None:
         if not 0.0 < self.outer < 0.5 or self.least_clips < 2 or self.workers < 1:

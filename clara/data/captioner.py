@@ -23,15 +23,20 @@ START, END = "<start_of_text>", "<end_of_text>"
 
 @dataclass(frozen=True)
 class CocaConfig:
-    """`model`: open_clip's name ("coca_ViT-L-14", "hf-hub:org/repo", "local-dir:folder"), `pretrained`: its tag or a
-    file of weights (not with hf-hub and local-dir, which bring theirs). `shortest`, `longest`: tokens of a caption."""
+    """A captioner of pictures (CoCa, by open_clip)."""
 
     model: str = "coca_ViT-L-14"
+    """open_clip's name: 'coca_ViT-L-14', 'hf-hub:org/repo' or 'local-dir:folder'."""
     pretrained: str | None = "mscoco_finetuned_laion2b_s13b_b90k"
+    """Its tag or a weights file; null for hf-hub and local-dir, which bring their weights."""
     shortest: int = 5
+    """Fewest tokens of a caption."""
     longest: int = 30
+    """Most tokens of a caption."""
     batch_size: int = 8
+    """Pictures per forward pass."""
     device: str = "cpu"
+    """'cpu', 'cuda' or 'cuda:N'."""
 
     def __post_init__(self) -> None:
         if not 0 <= self.shortest < self.longest or self.batch_size < 1:

@@ -35,25 +35,22 @@ CAPTIONS = tuple(f"caption_{i}" for i in range(1, 6))  # columns of Clotho's tab
 
 @dataclass(frozen=True)
 class FactTextsConfig:
-    """The texts of a batch.
-
-    counts: how many texts every fact of a task gets per batch; a task that is not named gets none.
-    words: spoken words per batch, drawn from those that the shards are labelled with.
-    events: a file of `recipes/captions_match.py`; captions of the same sounds are positives of each other.
-    pairs: tables in Clotho's layout, several captions for each clip; these are positives of each other.
-    captions: how many sets of either kind a batch holds, two texts each.
-    scale: inverse temperature of the losses.
-    apart: weight of the mean squared cosine between the facts of one task: what lies close in meaning (rain and a
-        toilet's flush are both water) need not sound alike, and crowded targets hold the audio back.
-    """
+    """The texts of a batch when the text side is trained alone."""
 
     counts: dict[str, int] = field(default_factory=dict)
+    """Texts per fact and batch, by task, at least 2; tasks that are not named get none."""
     words: int = 60
+    """Spoken words per batch, drawn from the labels of the shards."""
     events: str | None = None
+    """File written by recipes/captions_match.py: captions of the same sounds are positives of each other; or null."""
     pairs: tuple[str, ...] = ()
+    """Tables in Clotho's layout, several captions per clip: these are positives of each other."""
     captions: int = 64
+    """Sets of captions of either kind per batch, two texts each."""
     scale: float = 16.0
+    """Inverse temperature of the losses."""
     apart: float = 20.0
+    """Weight of the mean squared cosine between facts of one task: close in meaning need not sound alike."""
 
     def __post_init__(self) -> None:
         strange = sorted(set(self.counts) - set(TASKS))

@@ -48,51 +48,64 @@ LEAST_SECONDS = 2.0  # of a longer sound that a shorter one is laid into
 
 @dataclass(frozen=True)
 class SamplingConfig:
-    """Balance. `corpora`: weight of each corpus (empty = clips ** `corpus_power`); classes within a corpus and language
-    are drawn with clips ** `class_power` (0 = uniform)."""
+    """How often corpora and classes are drawn."""
 
     corpora: dict[str, float] = field(default_factory=dict)
+    """Weight of each corpus; empty = its number of clips ** `corpus_power`."""
     corpus_power: float = 0.5
+    """Exponent for corpora without weights, 0 (uniform) to 1 (proportional)."""
     class_power: float = 0.0
+    """Classes within a corpus and language are drawn with clips ** this; 0 = uniformly."""
 
 
 @dataclass(frozen=True)
 class MixConfig:
-    """`compose`: probability that a sound is mixed with another sound, both captioned; `background`: that a sound is
-    laid under speech, uncaptioned; `over`: that one is laid under speech and captioned, unless the speech is more than
-    `over_named_db` louder: what can hardly be heard is not named. SNR in dB of the first over the second."""
+    """Mixing of two clips. Probabilities are per clip; SNR is of the first clip over the second."""
 
     compose: float = 0.4
+    """Probability that a sound is mixed with another sound, both captioned."""
     compose_snr_db: tuple[float, float] = (-6.0, 6.0)
+    """Range of their SNR, dB."""
     background: float = 0.25
+    """Probability that an uncaptioned sound is laid under speech."""
     background_snr_db: tuple[float, float] = (3.0, 25.0)
+    """Range of their SNR, dB."""
     over: float = 0.0
+    """Probability that a captioned sound is laid under speech."""
     over_snr_db: tuple[float, float] = (0.0, 15.0)
+    """Range of their SNR, dB."""
     over_named_db: float = 10.0
+    """Above this SNR, dB, the sound is barely audible and stays uncaptioned."""
 
 
 @dataclass(frozen=True)
 class DataConfig:
-    """`shards`: tars, folders of them, globs; `splits` to use of them ('train', or 'esc50:train' for one corpus' alone;
-    empty = all);
-    `batch_size` is global, over all processes;
-    `bucket`: so many batches are drawn together and sorted by length, so that short clips share a batch (1 = off;
-    towers with batch norm want 1: a bucket holds few corpora, and their statistics are not those of evaluation);
-    `broken_most`: so many different clips that cannot be read are told and replaced by others; 0: the first is an error
-    (with several processes each then reads all clips of a batch, so that all of them replace the same)."""
+    """Which clips are read and how they are batched."""
 
     shards: tuple[str, ...]
+    """Tars, folders of tars, or globs."""
     batch_size: int
+    """Clips per step over all processes together."""
     splits: tuple[str, ...] = ("train",)
+    """Splits to use: 'train', or 'esc50:train' for one corpus alone; empty = all."""
     exclude_corpora: tuple[str, ...] = ()
+    """Corpora to leave out, by name."""
     crop_seconds: float = 4.0
+    """Longest crop of a clip, seconds."""
     bucket: int = 1
+    """Batches drawn together and sorted by length; 1 = off, which towers with batch norm want."""
     workers: int = 1
+    """Loader processes per training process."""
     sampling: SamplingConfig = SamplingConfig()
+    """How often corpora and classes are drawn."""
     captions: CaptionConfig = CaptionConfig()
+    """Which text of a clip is trained on."""
     augment: WaveAugmentConfig | None = WaveAugmentConfig()
+    """Augmentation of waveforms; null = none."""
     mix: MixConfig = MixConfig()
+    """Mixing of clips."""
     broken_most: int = 0
+    """Unreadable clips that are reported and replaced before the run stops; 0 = stop at the first."""
 
 
 @dataclass

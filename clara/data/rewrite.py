@@ -21,15 +21,20 @@ from clara.text.prompts import load_language
 
 @dataclass(frozen=True)
 class RewriteConfig:
-    """`model`: a folder, or a name on the hub, of a sequence-to-sequence model. `prompt`: what it is asked, {keywords}
-    in it. `captions` of each clip are the best of as many beams, at most `longest` tokens each."""
+    """Captions from keywords by a sequence-to-sequence model."""
 
     model: str
+    """Folder or hub name of the model."""
     prompt: str = "{keywords}"
+    """What the model is asked; {keywords} marks where the clip's words go."""
     captions: int = 1
+    """Captions per clip, the best of as many beams."""
     longest: int = 48
+    """Most tokens of a caption."""
     batch_size: int = 16
+    """Clips per forward pass."""
     device: str = "cpu"
+    """'cpu', 'cuda' or 'cuda:N'."""
 
     def __post_init__(self) -> None:
         if "{keywords}" not in self.prompt:

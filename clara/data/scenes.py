@@ -50,22 +50,30 @@ WHO = frozenset({"male", "female", "child"})
 
 @dataclass(frozen=True)
 class SceneConfig:
-    """`splits` and `exclude_corpora` choose clips as the loader does. A scene lasts `seconds` (least, most), stages
-    overlap by `overlap` seconds, and no clip is more than `snr_db` louder than another; noise of a random colour lies
-    `floor_db` (least, most) below all. Captions with more than `most_events` are left out; `counts`: at most so many
-    scenes with one event, with two … (empty: all)."""
+    """Scenes mixed from labelled clips to fit a caption."""
 
     splits: tuple[str, ...] = ("train",)
+    """Splits of the clips, as in the loader."""
     exclude_corpora: tuple[str, ...] = ()
+    """Corpora whose clips are left out."""
     seconds: tuple[float, float] = (5.0, 10.0)
+    """Shortest and longest scene, seconds; at least 1."""
     overlap: float = 0.3
+    """Overlap of consecutive stages, seconds, below 1."""
     snr_db: float = 6.0
+    """Largest difference in level between two clips, dB."""
     floor_db: tuple[float, float] = (35.0, 55.0)
+    """Range of the distance of the noise floor below the scene, dB."""
     most_events: int = 4
+    """Captions with more events are left out."""
     counts: tuple[int, ...] = ()
+    """Most scenes with one event, with two, and so on; empty = all."""
     corpus: str = "scenes"
+    """Corpus name of the samples."""
     seed: int = 0
+    """Seed of all draws."""
     audio: ShardConfig = ShardConfig(samples_per_shard=256)
+    """How the scenes are stored."""
 
     def __post_init__(self) -> None:
         least, most = self.seconds

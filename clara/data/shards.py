@@ -50,15 +50,20 @@ __all__ = [
 
 @dataclass(frozen=True)
 class ShardConfig:
-    """How clips are stored: mono at `sample_rate` Hz as `format` flac, wav, opus or ogg (Vorbis). Rows longer than
-    `max_seconds` are cut into equal parts. `on_error`: "raise" at a clip that cannot be decoded, or "skip" and list."""
+    """How clips are stored in shards: mono."""
 
     samples_per_shard: int = 512
+    """Samples per tar."""
     format: str = "flac"
+    """'flac', 'wav', 'opus' or 'ogg' (Vorbis)."""
     sample_rate: int = 16000
+    """Hz; Opus knows 8000, 12000, 16000, 24000 and 48000."""
     workers: int = 1
+    """Processes that decode and encode."""
     max_seconds: float | None = None
+    """Longer clips are cut into equal parts, seconds; null = never."""
     on_error: str = "raise"
+    """'raise' at a clip that cannot be decoded, or 'skip' and list it."""
 
     def __post_init__(self) -> None:
         if self.format not in FORMATS:

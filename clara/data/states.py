@@ -41,16 +41,14 @@ MARK = "states.json"
 
 @dataclass(frozen=True)
 class StatesConfig:
-    """Train from stored states of the audio tower's frozen part.
-
-    folder: where they are kept; runs that leave out other corpora share them.
-    takes: takes per clip, the first without mixing and augmentation.
-    seed: draws the takes; not that of the run, so that runs of several seeds share one store.
-    """
+    """Training from stored states of the audio tower's frozen part."""
 
     folder: str
+    """Where the states are kept; runs that leave out other corpora share it."""
     takes: int = 4
+    """Versions stored per clip; the first has no mixing and no augmentation."""
     seed: int = 0
+    """Draws the takes; independent of the run's seed, so that runs share one store."""
 
 
 @dataclass(frozen=True)

@@ -35,24 +35,32 @@ CORPUS = "espeak"
 
 @dataclass(frozen=True)
 class SpeechConfig:
-    """`languages` empty = every language file that espeak-ng has a voice for. `kinds`: 'words' (digits and commands,
-    labelled), 'labels' (the names of emotions, sounds, instruments, voices: read aloud, captioned as quotations),
-    'sentences' (the templates of emotions, filled). `only`: keys of the words wanted (empty = all). `takes`: clips of
-    each text, each with a voice, rate (words a minute), pitch and pitch range of its own. As recordings, clips have a
-    `pause` (seconds) before and after the speech, and a noise floor `snr_db` below it."""
+    """Speech synthesised by espeak-ng."""
 
     languages: tuple[str, ...] = ()
+    """Language codes; empty = every language file that espeak-ng has a voice for."""
     kinds: tuple[str, ...] = ("words",)
+    """'words' (digits and commands, labelled), 'labels' (label names read aloud), 'sentences' (filled templates)."""
     only: tuple[str, ...] = ()
+    """Keys of the words to speak; empty = all."""
     takes: int = 8
+    """Clips per text, each with a voice, rate and pitch of its own."""
     rate: tuple[int, int] = (110, 220)
+    """Range of the speaking rate, words per minute, 80 to 450."""
     pitch: tuple[int, int] = (20, 80)
+    """Range of espeak-ng's pitch, 0 to 99."""
     range: tuple[int, int] = (30, 80)
+    """Range of espeak-ng's pitch range, 0 to 99."""
     pause: tuple[float, float] = (0.05, 0.45)
+    """Range of the pause before and after the speech, seconds, 0 to 10."""
     snr_db: tuple[float, float] = (15.0, 50.0)
+    """Range of the distance of the noise floor below the speech, dB, -20 to 100."""
     sample_rate: int = 16000
+    """Hz."""
     seed: int = 0
+    """Seed of all draws."""
     workers: int = 1
+    """Processes that synthesise."""
 
     def __post_init__(self) -> None:
         for kind in self.kinds:

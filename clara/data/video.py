@@ -38,21 +38,30 @@ THUMB = (32, 18)  # pixels of the pictures that are compared
 
 @dataclass(frozen=True)
 class VideoConfig:
-    """`change`: mean difference of two pictures (0–1) that is a cut; pictures are compared `looks` times a second.
-    Scenes shorter than `least_seconds` join the one before, longer than `most_seconds` are cut into equal parts; of
-    each, `frames` pictures, evenly spread, are captioned. `corpus`, `split` and `license` go into every sample."""
+    """Scenes cut from videos, captioned by what is seen."""
 
     coca: CocaConfig
+    """The captioner."""
     change: float = 0.12
+    """Mean difference of two pictures that counts as a cut, 0 to 1."""
     looks: float = 4.0
+    """Comparisons of pictures per second."""
     least_seconds: float = 2.0
+    """Shorter scenes join the one before, seconds."""
     most_seconds: float = 10.0
+    """Longer scenes are cut into equal parts, seconds."""
     frames: int = 1
+    """Pictures captioned per scene, evenly spread."""
     corpus: str = "video"
+    """Corpus name of the samples."""
     split: str = "train"
+    """Split of the samples."""
     license: str | None = None
+    """License of the samples, or null."""
     audio: ShardConfig = ShardConfig()
+    """How the sound is stored."""
     workers: int = 1
+    """Processes that decode."""
 
     def __post_init__(self) -> None:
         if not 0 < self.least_seconds <= self.most_seconds or min(self.looks, self.change) <= 0 or self.frames < 1:

@@ -46,15 +46,18 @@ class AudioTextEmbedder(Protocol):
 
 @dataclass(frozen=True)
 class DataSpec:
-    """Which clips: a corpus plug-in (name or file), its folder below the data folder, and the splits and speakers to
-    keep (empty: all); `where`: values of other fields, or of `original`, that they must have. Whether the corpus lies
-    there as published, packed or in shards is seen."""
+    """Which clips an evaluation uses; whether they lie published, packed or in shards is detected."""
 
     corpus: str
+    """Corpus plug-in, by name or file."""
     folder: str = "."
+    """Its folder below the data folder."""
     splits: tuple[str, ...] = ()
+    """Splits to keep; empty = all."""
     speakers: tuple[str, ...] = ()
+    """Speakers (or folds, where there are folds) to keep; empty = all."""
     where: dict[str, str] = field(default_factory=dict)
+    """Values that other fields of a row, or of its `original`, must have."""
 
 
 class Context:

@@ -30,16 +30,22 @@ PEAK = 0.95
 
 @dataclass(frozen=True)
 class ComposedConfig:
-    """`clips` mixtures of `seconds` from the labelled sounds of `data`; the second event sets in at a random time
-    within `offset` (seconds). One caption for each way a language has to join two sounds."""
+    """Retrieval of mixtures of two labelled sounds by a sentence that names both."""
 
     data: DataSpec
+    """Clips that are mixed."""
     clips: int = 500
+    """Number of mixtures."""
     seconds: float = 5.0
+    """Length of a mixture, seconds."""
     offset: tuple[float, float] = (0.5, 2.5)
+    """Range of the second sound's onset, seconds."""
     sample_rate: int = 16000
+    """Hz."""
     languages: tuple[str, ...] = ("en",)
+    """Languages of the captions; one caption per way the language joins two sounds."""
     chunk: int = 1024
+    """Queries compared at a time."""
 
 
 @dataclass(frozen=True)

@@ -23,20 +23,24 @@ from clara.text.prompts import load_language, own_prompts, prompts
 
 @dataclass(frozen=True)
 class KeywordConfig:
-    """`words`: as many of a language's words, those with most training clips first (ties by the alphabet), of those
-    with `shots` training clips at least and a test clip. `shots`: clips a word for the prototypes, drawn anew for each
-    of `seeds`. `languages`: those spoken (empty: all that there are). `per_word`: test clips a word at most, the first
-    by name (null: all). `keys`: labels are keys of the task word ("stop"), put into the language spoken by its
-    file; else they are the words as they are said."""
+    """Spoken words: zero-shot by text, and few-shot by prototypes."""
 
     train: DataSpec
+    """Clips for the prototypes."""
     test: DataSpec
+    """Clips that are scored."""
     words: int = 50
+    """Words per language: those with the most training clips, ties alphabetical."""
     shots: tuple[int, ...] = (1, 5, 10)
+    """Clips per word for the prototypes."""
     seeds: int = 10
+    """Number of draws of those clips."""
     languages: tuple[str, ...] = ()
+    """Spoken languages to score; empty = all."""
     per_word: int | None = 50
+    """Most test clips per word, the first by name; null = all."""
     keys: bool = False
+    """Whether labels are keys of the task 'word' ('stop'), put into the spoken language; else words as spoken."""
 
 
 def keywords(config: KeywordConfig, context: Context) -> Result:

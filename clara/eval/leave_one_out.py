@@ -38,25 +38,30 @@ FREE_HERE = {name for name in FREE if name not in ("steps", "init")}
 
 @dataclass(frozen=True)
 class LeaveOneOutConfig:
-    """`train` and `eval`: recipes, by path (from this file's folder or the working directory) or by name; `corpora`:
-    names of evaluations of `eval`, which are those of the corpora in the shards; `data`: folder of the corpora, as of
-    `clara eval`; `out`: folder of the runs, OUT/CORPUS-SEED each, and of the result.
-
-    `mean_over`: corpora that count in the mean (empty: all); the others are scored beside them. `language`: of the
-    prompts that the figures are of. `train_settings`, `eval_settings`: `a.b=value` for these recipes. `keep_states`:
-    the training states of finished runs stay on disk, not the exported checkpoint alone."""
+    """A training recipe run without each corpus in turn and scored on the one left out."""
 
     train: str
+    """Training recipe, by path (from this file's folder or the working directory) or name."""
     corpora: tuple[str, ...]
+    """Names of evaluations of `eval`, which must be corpora of the shards."""
     data: str
+    """Folder of the corpora, as for `clara eval`."""
     out: str
+    """Folder of the runs, OUT/CORPUS-SEED each, and of the result."""
     eval: str = "emotion-zero-shot"
+    """Evaluation recipe, by path or name."""
     seeds: tuple[int, ...] = (0,)
+    """Seeds to train with; one run per corpus and seed."""
     mean_over: tuple[str, ...] = ()
+    """Corpora that count in the mean; empty = all."""
     language: str = "en"
+    """Language of the prompts of the reported figures."""
     train_settings: tuple[str, ...] = ()
+    """`a.b=value` settings for the training recipe."""
     eval_settings: tuple[str, ...] = ()
+    """`a.b=value` settings for the evaluation recipe."""
     keep_states: bool = False
+    """Keep the training states of finished runs, not the exported checkpoint alone."""
 
 
 @dataclass(frozen=True)

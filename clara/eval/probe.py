@@ -23,17 +23,22 @@ MAX_ITERATIONS = 500
 
 @dataclass(frozen=True)
 class ProbeConfig:
-    """`shots`: labelled clips a class drawn from `train`, anew for each of `seeds` (null: all of them, once).
-    `methods`: prototype, probe. `l2`: the probe's weight decay; of several, the best in cross-validation over the
-    training speakers is taken."""
+    """Linear probe and prototypes on audio embeddings."""
 
     train: DataSpec
+    """Clips to learn from."""
     test: DataSpec
+    """Clips that are scored."""
     task: str
+    """Task whose labels are predicted."""
     shots: int | None = None
+    """Labelled clips per class; null = all of them, once."""
     seeds: int = 10
+    """Number of draws of those clips."""
     methods: tuple[str, ...] = METHODS
+    """'prototype', 'probe'."""
     l2: tuple[float, ...] = (0.001, 0.01, 0.1)
+    """Weight decays of the probe; of several, the best in cross-validation over training speakers is taken."""
 
 
 def probe(config: ProbeConfig, context: Context) -> Result:

@@ -27,12 +27,14 @@ EXAMPLES, SHOWN = 8, 3  # captions shown with what they find, and how many clips
 
 @dataclass(frozen=True)
 class RetrievalConfig:
-    """`captions`: how many texts every clip must have (null: any number above 0); rows that share their audio are one
-    clip; `chunk`: queries compared at a time."""
+    """Text-to-audio and audio-to-text retrieval."""
 
     data: DataSpec
+    """Clips with their captions; rows that share their audio are one clip."""
     captions: int | None = 5
+    """Texts every clip must have; null = any number above 0."""
     chunk: int = 1024
+    """Queries compared at a time."""
 
 
 def retrieval(config: RetrievalConfig, context: Context) -> Result:

@@ -57,18 +57,22 @@ FEW = 3  # missing corpora that are listed with their sources
 
 @dataclass(frozen=True)
 class Recipe:
-    """Named evaluations, each of a `kind` with that kind's options; `pictures`: draw confusion matrices and keep some
-    embeddings for a map. `workers`: threads that decode. `cache`: folder where embeddings are kept by content, so that
-    a run goes on where it was stopped and processes (torchrun) share the work; null: `embeddings` under the results.
-    `limit`: at most so many clips of a set, classes in turn: a trial, which no card takes."""
+    """An evaluation recipe."""
 
     evaluations: dict[str, Spec]
+    """By name: the `kind` of evaluation and that kind's options."""
     seed: int = 0
+    """Seed of all draws."""
     batch_size: int = 16
+    """Windows per forward pass."""
     pictures: bool = True
+    """Draw confusion matrices and keep some embeddings for a map."""
     workers: int = 0
+    """Threads that decode audio; 0 = in the main thread."""
     cache: str | None = None
+    """Folder of embeddings by content, which a resumed run and other processes share; null = beside the results."""
     limit: int | None = None
+    """Most clips per set, classes in turn, for a trial; null = all. Cards refuse limited results."""
 
 
 def load_recipe(path: Path, overrides: Sequence[str] = ()) -> tuple[Recipe, dict[str, Any]]:

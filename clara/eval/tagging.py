@@ -18,11 +18,12 @@ SAMPLES = 100  # resamples of the interval; each takes as long as the figure
 
 @dataclass(frozen=True)
 class TaggingConfig:
-    """Clips whose `original.labels` hold their classes in the corpus' own English words; `templates` (empty: those of
-    our English sounds) turn a class into prompts, `{}` alone being the bare word."""
+    """Multi-label tagging of clips whose `original.labels` hold the corpus' own English words."""
 
     data: DataSpec
+    """Clips that are scored."""
     templates: tuple[str, ...] = ()
+    """Prompts with {} for the class; empty = those of our English sounds; '{}' alone is the bare word."""
 
 
 def tagging(config: TaggingConfig, context: Context) -> Result:

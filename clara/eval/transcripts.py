@@ -27,15 +27,18 @@ from clara.results import Outcomes, Result, pack
 
 @dataclass(frozen=True)
 class TranscriptConfig:
-    """`clips`: at most so many, drawn by the seed (null: all). `field`: of a row, or of its `original`, that holds the
-    sentence. `translations`: a CSV with the columns `transcript` and `translation`, looked up beside the recipe, then
-    in the working directory: the queries are the translations, and clips whose sentence it lacks are left out."""
+    """Retrieval of speech by its transcript or a translation."""
 
     data: DataSpec
+    """Clips that are searched."""
     clips: int | None = 500
+    """Most clips, drawn by the seed; null = all."""
     field: str = "transcript"
+    """Field of a row, or of its `original`, that holds the sentence."""
     translations: str | None = None
+    """CSV with columns transcript and translation, beside the recipe or in the working directory; or null."""
     chunk: int = 1024
+    """Queries compared at a time."""
 
 
 def transcripts(config: TranscriptConfig, context: Context) -> Result:

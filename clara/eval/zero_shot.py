@@ -24,30 +24,34 @@ from clara.zoo.catalog import CHECKPOINTS
 
 @dataclass(frozen=True)
 class ZeroShotConfig:
-    """`labels` (empty: those that occur among the clips) are keys of `task`; `languages` are those of the prompts, or
-    [all]; `templates` replace each language's own. Clips without a label for the task are left out and counted.
-
-    `prompts`: how labels are worded, one or several of templates, labels (bare) and paraphrases (of the folder
-    `phrases`, named relative to the recipe file): the first kind gives the figures, the others stand beside it.
-    `prompt_sets`: published ones to score beside our own (emotions). `merge`: published word -> key. `only`: clips with
-    another label than those of `labels` are left out. `own_names`: labels are no keys, but the corpus' own English
-    words. `per`: figures for each value of a field of the rows too, such as speaker, which holds the fold where there
-    are folds.
-    """
+    """Zero-shot classification. Clips without a label for the task are left out and counted."""
 
     data: DataSpec
+    """Clips that are scored."""
     task: str
+    """Task whose labels are predicted: emotion, sound, instrument …"""
     labels: tuple[str, ...] = ()
+    """Keys of the task; empty = those that occur among the clips."""
     languages: tuple[str, ...] = ("en",)
+    """Languages of the prompts; [all] = every language file."""
     templates: tuple[str, ...] = ()
+    """Prompts with {} for the label; empty = each language's own."""
     prompts: tuple[str, ...] = ("templates",)
+    """Wordings: 'templates', 'labels' (bare), 'paraphrases'; the first gives the primary figures."""
     phrases: str = "phrases"
+    """Folder of the paraphrases, relative to the recipe file."""
     prompt_sets: tuple[str, ...] = ()
+    """Published prompt sets scored beside our own (emotions)."""
     merge: dict[str, str] = field(default_factory=dict)
+    """Published label -> key of the task."""
     only: bool = False
+    """Leave out clips whose label is not in `labels`."""
     own_names: bool = False
+    """Labels are the corpus' own English words, not keys."""
     per: str | None = None
+    """Field of the rows, such as 'speaker', for whose values figures are given too; or null."""
     far: str | None = None
+    """Text-stage recipe beside this one whose `far_languages` get figures of their own; null = none."""
 
 
 def zero_shot(config: ZeroShotConfig, context: Context) -> Result:

@@ -54,32 +54,36 @@ class Caption:
 
 @dataclass(frozen=True)
 class CaptionConfig:
-    """Which text of a sample is trained on. Probabilities are per sample and step.
-
-    `languages` empty = every language that has a file. `original`, `augmented`, `visual`: the sample's own texts;
-    `joint`: one sentence that claims several of its facts, or how strong its emotion is; `composed`: one for the two
-    sounds of a mixed clip, or for a voice and the sound behind it; `said`: one that quotes the transcript with speaker
-    and emotion; `transcript`: the transcript alone; `prompts`: how many single-fact prompts each fact of the batch
-    gets; `bank`: facts of other classes added as negatives, at most; `attributes`: probability that a clip's language,
-    speaker and what is measured of its voice are captioned at all, so that they do not crowd out its emotion;
-    `english`: that a caption is English whatever the other languages; `free`: that a fact alone is said by one of its
-    free texts instead of a template, where the language has any in the folder `texts` (see clara.text.free_texts).
-    """
+    """Which text of a sample is trained on. Probabilities are per sample and step."""
 
     languages: tuple[str, ...] = ()
+    """Languages of generated captions; empty = every language that has a file."""
     original: float = 0.5
+    """Probability of one of the sample's own captions."""
     augmented: float = 0.5
+    """Probability of one of its augmented captions."""
     visual: float = 0.5
+    """Probability of a caption of what is seen."""
     joint: float = 0.25
+    """Probability of one sentence that claims several facts, or how strong an emotion is."""
     composed: float = 0.8
+    """Probability of one caption for both sounds of a mixed clip, or for a voice and the sound behind it."""
     said: float = 0.0
+    """Probability of a caption that quotes the transcript with speaker and emotion."""
     transcript: float = 0.0
+    """Probability of the transcript alone."""
     prompts: int = 1
+    """Single-fact prompts per fact of the batch."""
     bank: int = 64
+    """Most facts of other classes added as negatives."""
     attributes: float = 0.3
+    """Probability that language, speaker and measured voice are captioned at all, lest they crowd out emotion."""
     english: float = 0.25
+    """Probability that a caption is English, whatever the other languages."""
     free: float = 0.0
+    """Probability that a single fact is worded by a free text instead of a template (clara.text.free_texts)."""
     texts: str | None = None
+    """Folder of the free texts; null = none."""
 
     def __post_init__(self) -> None:
         if not 0.0 <= self.free <= 1.0:

@@ -120,10 +120,12 @@ def _sentencepiece(path: Path) -> sentencepiece.SentencePieceProcessor:
 
 @dataclass(frozen=True)
 class SentencePieceConfig:
-    """`file`: a .model beside the checkpoint, or the name of one in the package's assets."""
+    """A sentencepiece model."""
 
     file: str = "clara.model"
+    """A .model beside the checkpoint, or the name of one in the package's assets."""
     context_length: int = 64
+    """Most tokens of a text."""
 
 
 @TOKENIZERS.register("sentencepiece", SentencePieceConfig)
@@ -148,15 +150,18 @@ class SentencePiece(Tokenizer):
 
 @dataclass(frozen=True)
 class HFTokenizerConfig:
-    """`name`: a hub id, or a folder beside the checkpoint written by `save_pretrained`. `prefix` begins
-    every text (multilingual e5: 'query: ') and `suffix` ends it (Microsoft's CLAP of 2023: ' <|endoftext|>'); the
-    characters of `blanks` are read as spaces (WavCaps' texts have no punctuation)."""
+    """A transformers tokenizer."""
 
     name: str
+    """Hub id, or a folder beside the checkpoint written by `save_pretrained`."""
     context_length: int = 64
+    """Most tokens of a text."""
     prefix: str = ""
+    """Put before every text (multilingual e5: 'query: ')."""
     suffix: str = ""
+    """Put after every text (Microsoft's CLAP of 2023: ' <|endoftext|>')."""
     blanks: str = ""
+    """Characters read as spaces (WavCaps' texts have no punctuation)."""
 
 
 @TOKENIZERS.register("hf", HFTokenizerConfig)
@@ -191,10 +196,12 @@ FACTS = "facts.txt"
 
 @dataclass(frozen=True)
 class FactsConfig:
-    """`file`: the facts beside the checkpoint, 'task/key' a line; the line's number is the id."""
+    """Facts looked up by name."""
 
     file: str = FACTS
+    """Facts beside the checkpoint, one 'task/key' per line; the line's number is the id."""
     context_length: int = 64
+    """Most facts of a text."""
 
 
 @TOKENIZERS.register("facts", FactsConfig)
@@ -245,13 +252,16 @@ CLARA_LANGUAGES = (
 
 @dataclass(frozen=True)
 class ClaraBPEConfig:
-    """`name`: Whisper's multilingual tokenizer, a hub id or a folder beside the checkpoint (also one with its
-    vocab.json and merges.txt alone). `language` and `speech` are the tags of a text that has none."""
+    """The tokenizer of the first CLARA."""
 
     name: str = "openai/whisper-tiny"
+    """Whisper's multilingual tokenizer: a hub id or a folder (vocab.json and merges.txt alone will do)."""
     language: str = "en"
+    """Language tag of texts without one."""
     speech: bool = True
+    """Whether the tag of texts without one says speech."""
     context_length: int = 4096
+    """Most tokens of a text."""
 
 
 @TOKENIZERS.register("clara_bpe", ClaraBPEConfig)
@@ -306,12 +316,14 @@ def _fingerprint(vocab: dict[str, int], merges: list[tuple[str, ...]]) -> str:
 
 @dataclass(frozen=True)
 class NLLBConfig:
-    """`file`: the sentencepiece .model of NLLB or SONAR beside the checkpoint. `language`: NLLB's code of the language
-    that every text is said to be in ('eng_Latn', 'deu_Latn' …); GLAP says English of all."""
+    """The tokenizer of NLLB and SONAR."""
 
     file: str = "sentencepiece.source.256000.model"
+    """The sentencepiece .model beside the checkpoint."""
     language: str = "eng_Latn"
+    """NLLB's code for all texts ('eng_Latn', 'deu_Latn' …); GLAP says English of all."""
     context_length: int = 514
+    """Most tokens of a text."""
 
 
 @TOKENIZERS.register("nllb", NLLBConfig)

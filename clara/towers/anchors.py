@@ -17,12 +17,14 @@ from clara.towers.base import TEXT_TOWERS, TextTower
 
 @dataclass(frozen=True)
 class AnchorsConfig:
-    """`vocab_size`: how many facts (the 'facts' tokenizer's); `width`: of the vectors, the model's `embed_dim`;
-    `context_length`: how many facts one text may name."""
+    """One learned vector per fact."""
 
     vocab_size: int
+    """Number of facts: the 'facts' tokenizer's."""
     width: int = 256
+    """Of the vectors: the model's `embed_dim`."""
     context_length: int = 64
+    """Most facts of a text."""
 
 
 @TEXT_TOWERS.register("anchors", AnchorsConfig)

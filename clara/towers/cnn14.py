@@ -19,17 +19,20 @@ from clara.towers.remap import Drop, Rename, Rule
 
 @dataclass(frozen=True)
 class CNN14Config:
-    """One entry a block: channels, and the factor by which time and frequency are averaged down after it (PANNs' own
-    last block is not: 1; WavCaps' is). `embedding` is the width of the layer on the pooled vector; null leaves it out,
-    as WavCaps does. `bins` must be the front-end's. `dropout` after each block, `embedding_dropout` around that
-    layer."""
+    """CNN14 (PANNs, Kong et al. 2020)."""
 
     bins: int = 64
+    """F: the front-end's."""
     widths: tuple[int, ...] = (64, 128, 256, 512, 1024, 2048)
+    """Channels of each block."""
     pools: tuple[int, ...] = (2, 2, 2, 2, 2, 1)
+    """Factor by which time and frequency are averaged down after each block (PANNs' last: 1, WavCaps': 2)."""
     embedding: int | None = 2048
+    """Width of the layer on the pooled vector; null leaves it out, as WavCaps does."""
     dropout: float = 0.2
+    """After each block, 0 to 1."""
     embedding_dropout: float = 0.5
+    """Before and after the embedding layer, 0 to 1."""
 
 
 class Block(nn.Module):

@@ -17,19 +17,26 @@ from clara.towers.base import AUDIO_TOWERS, AudioTower, mask_frames, strided_mas
 
 @dataclass(frozen=True)
 class ConvConfig:
-    """One entry a stage: channels, residual blocks, and the stride in (time, frequency) of the stage's first block.
-    The stem strides by `stem_stride` first. `bins` must be the front-end's. `contrast` adds a second input channel,
-    each band less its mean over the clip: what moves, whatever the recording's channel; the first keeps what lasts."""
+    """A residual CNN with one entry per stage."""
 
     bins: int = 64
+    """F: the front-end's."""
     contrast: bool = False
+    """Add each band less its mean over the clip as a second channel: what moves, whatever the recording's response."""
     stem: int = 32
+    """Channels of the stem."""
     stem_stride: tuple[int, int] = (2, 2)
+    """Stride of the stem in (time, frequency)."""
     widths: tuple[int, ...] = (48, 96, 192, 320)
+    """Channels of each stage."""
     depths: tuple[int, ...] = (1, 2, 2, 2)
+    """Residual blocks of each stage."""
     time_strides: tuple[int, ...] = (1, 2, 2, 1)
+    """Stride in time of each stage's first block."""
     bin_strides: tuple[int, ...] = (1, 2, 2, 2)
+    """Stride in frequency of each stage's first block."""
     dropout: float = 0.1
+    """Of the pooled vector, 0 to 1."""
 
 
 class Block(nn.Module):

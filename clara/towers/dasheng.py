@@ -17,15 +17,22 @@ from clara.towers.remap import Drop, Rename, Rule
 
 @dataclass(frozen=True)
 class DashengConfig:
-    """`bins` must be the front-end's. A patch is `patch` frames wide, a chunk `chunk` frames (a multiple of it)."""
+    """Dasheng (Dinkel et al. 2024)."""
 
     bins: int = 64
+    """F: the front-end's."""
     patch: int = 4
+    """Frames per patch."""
     chunk: int = 1008
+    """Frames per chunk, a multiple of `patch`."""
     width: int = 768
+    """Of the transformer."""
     layers: int = 12
+    """Number of transformer layers."""
     heads: int = 12
+    """Attention heads; divides `width`."""
     mlp_ratio: float = 4.0
+    """Width of the MLP over `width`."""
 
 
 @AUDIO_TOWERS.register("dasheng", DashengConfig)

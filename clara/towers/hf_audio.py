@@ -26,50 +26,48 @@ from clara.towers.remap import Drop, Rename, Rule
 
 @dataclass(frozen=True)
 class Coarse:
-    """After encoder layer `after` (0: before the first) the frame rate is divided by `factor`, by a masked mean."""
+    """A lower frame rate from some encoder layer on."""
 
     after: int
+    """Encoder layer after which frames are merged; 0 = before the first."""
     factor: int
+    """Frames per masked mean, at least 2."""
 
 
 @dataclass(frozen=True)
 class HFAudioConfig:
-    """Exactly one of `name`, a hub id or local folder whose weights are the start, and `config`, the fields of a
-    transformers config with its `model_type`, for random weights.
+    """An audio encoder of transformers and what follows it. Exactly one of `name` and `config` is given.
 
     Front-ends: 'waveform' for wav2vec 2.0, HuBERT and WavLM. 'log_mel' for Whisper, which expects n_fft and win_length
     400, f_min 0, slaney scale and norm, normalize fixed, mean -40, std 40; and for AST, of as many bins as it says.
-
-    Of the encoder:
-        layers: keep only the first n transformer layers; the final layer norm, which belongs to the last one, goes too.
-        full_window: false runs Whisper on each clip at its own length, padding masked, instead of on its whole window.
-        coarse: Whisper's later layers at a lower frame rate.
-
-    Of what follows it (none of them for AST, which pools as it was trained to):
-        mix: the states after these layers (0: the input of the first), each through a layer norm of its own, in a
-            learned convex combination, or with `block_width` in a linear map of all. The last must be the last layer
-            kept.
-        stride: this many frames become one, their masked mean.
-        blocks: trainable pre-norm transformer blocks, of `block_width` or else the encoder's width.
-        pooling: 'mean'; 'stats', mean and standard deviation; 'attentive_stats', the same weighted by attention. The
-            latter two double the width.
-        summary: the mean and standard deviation of the states of each layer of `mix`, neither mixed nor weighted,
-            beside what is pooled: 2·K·W more values, of very different scales, for a head with `standardize`.
-        dropout: in the blocks, and of what is pooled.
+    AST pools as it was trained to and takes none of the options from `layers` on.
     """
 
     name: str | None = None
+    """Hub id or local folder whose weights are the start."""
     config: dict[str, Any] | None = None
+    """Fields of a transformers config with its `model_type`, for random weights."""
     layers: int | None = None
+    """Keep the first n transformer layers, without the final layer norm; null = all."""
     full_window: bool = True
+    """Whisper: true runs on the whole padded window, false on each clip at its own length, padding masked."""
     coarse: Coarse | None = None
+    """Whisper: run later layers at a lower frame rate; null = off."""
     mix: tuple[int, ...] | None = None
+    """Layers whose states are combined, each layer-normed; 0 = the first's input, and the last one kept is needed."""
     stride: int = 1
+    """Frames per masked mean after the encoder; 1 = off."""
     blocks: int = 0
+    """Trainable pre-norm transformer blocks after the mix."""
     block_width: int | None = None
+    """Width of a linear map of all mixed states and of the blocks; null = a convex combination instead."""
     pooling: str = "mean"
+    """'mean', 'stats' (mean and deviation) or 'attentive_stats'; the latter two double the width."""
     summary: bool = False
+    """Put the mean and deviation of the states of each layer of `mix`, neither mixed nor weighted, beside what is
+    pooled: 2·K·W more values, of very different scales, for a head with `standardize`."""
     dropout: float = 0.0
+    """In the blocks and of the pooled vector, 0 to 1."""
 
 
 class MaskedGroupNorm(nn.GroupNorm):

@@ -35,20 +35,18 @@ POOLERS = {
 
 @dataclass(frozen=True)
 class HFTextConfig:
-    """Exactly one of `name`, a hub id or local folder whose weights are the start, and `config`, the fields of a
-    transformers config with its `model_type`, for random weights. `pooling`: 'mean' (e5), 'cls' (first token),
-    'pooler' (first token through the model's own dense layer: LaBSE) or 'last' (GPT-2 as Microsoft's CLAP reads it:
-    of n ids other than 0, which is its padding and its '!', the n-th token). `layers` keeps only the first n;
-    where the family ends in a layer norm, that stays. `mix` takes several layers side by side, 0 for the embeddings:
-    each one's mean, W times as many numbers as there are layers. In languages that an encoder hardly knows, its last
-    layer says little of which words were used, and its first ones still do. The tokenizer must be the model's own
-    ('hf')."""
+    """A text encoder of transformers, read by its own tokenizer ('hf'). Exactly one of `name` and `config` is given."""
 
     name: str | None = None
+    """Hub id or local folder whose weights are the start."""
     config: dict[str, Any] | None = None
+    """Fields of a transformers config with its `model_type`, for random weights."""
     pooling: str = "mean"
+    """'mean' (e5), 'cls' (first token), 'pooler' (that through a dense layer) or 'last' (GPT-2 of Microsoft's CLAP)."""
     layers: int | None = None
+    """Keep the first n layers; a family's final layer norm stays; null = all."""
     mix: tuple[int, ...] = ()
+    """Layers whose means are concatenated, 0 = embeddings: early ones keep the words of little-known languages."""
 
 
 @TEXT_TOWERS.register("hf_text", HFTextConfig)

@@ -22,27 +22,37 @@ from clara.towers.remap import Drop, Rename, Rule
 
 @dataclass(frozen=True)
 class HTSATConfig:
-    """`bins` is the front-end's F, `window_frames` its N for the longest clip (hop 480, 10 s at 48 kHz: 1001). The
-    window is resized in time to fill an `image` × `image` square of image // bins rows of time; `patch` is its patch.
-
-    tiny: width 96, depths 2 2 6 2; base: width 128, depths 2 2 12 2; large: width 256, depths 2 2 12 2; always heads 4
-    8 16 32, window 8. `fusion` adds the weights for clips longer than the window, whose frames come as four blocks: the
-    whole clip shrunk to the window, then three excerpts (front-end `clap_mel` with long: fusion)."""
+    """HTSAT. tiny: width 96, depths 2 2 6 2; base: width 128, depths 2 2 12 2; large: width 256, depths 2 2 12 2;
+    always heads 4 8 16 32, window 8."""
 
     bins: int = 64
+    """F: the front-end's."""
     window_frames: int = 1001
+    """N of the longest clip (hop 480, 10 s at 48 kHz: 1001)."""
     image: int = 256
+    """Side of the square the window is resized to in time and folded into, image // bins rows."""
     patch: int = 4
+    """Side of a patch, pixels."""
     width: int = 96
+    """Channels of the first stage, doubled in each later one."""
     depths: tuple[int, ...] = (2, 2, 6, 2)
+    """Blocks of each stage."""
     heads: tuple[int, ...] = (4, 8, 16, 32)
+    """Attention heads of each stage."""
     window: int = 8
+    """Side of an attention window, patches."""
     mlp_ratio: float = 4.0
+    """Width of the MLPs over their stage's width."""
     qkv_bias: bool = True
+    """Biases in the query, key and value projections."""
     norm_eps: float = 1e-5
+    """Epsilon of the layer norms."""
     fusion: bool = False
+    """Add the weights for longer clips: four blocks, the whole shrunk to the window and three excerpts."""
     fusion_reduction: int = 4
+    """Channels over hidden channels in the fusion's attention."""
     drop_path: float = 0.0
+    """Highest rate of stochastic depth, 0 to 1."""
 
 
 CHUNKS = 3  # excerpts of a long clip beside the whole of it

@@ -20,19 +20,28 @@ from clara.towers.remap import Drop, Rename, Rule, prefixed
 
 @dataclass(frozen=True)
 class M2DConfig:
-    """`window_frames`: of one piece. `patch`: bins and frames. Patches are averaged (2024), or, where
-    `semantic_layers` is not 0, read by a token of a second transformer (2025)."""
+    """M2D (Niizumi et al.)."""
 
     bins: int = 80
+    """F: the front-end's."""
     window_frames: int = 608
+    """Frames of one piece."""
     patch: tuple[int, int] = (16, 16)
+    """Bins and frames of a patch."""
     width: int = 768
+    """Of the transformer."""
     layers: int = 12
+    """Number of transformer layers."""
     heads: int = 12
+    """Attention heads; divides `width`."""
     hidden: int = 3072
+    """Width of the MLPs."""
     semantic_layers: int = 0
+    """Layers of the second transformer, whose token reads the patches (2025); 0 = their mean (2024)."""
     semantic_heads: int = 1
+    """Its attention heads."""
     semantic_hidden: int = 768
+    """Width of its MLPs."""
 
 
 def _transformer(width: int, layers: int, heads: int, hidden: int, eps: float) -> nn.TransformerEncoder:

@@ -24,20 +24,28 @@ from clara.towers.remap import Drop, Rename, Rule
 
 @dataclass(frozen=True)
 class PerceiverConfig:
-    """`bins` must be the front-end's. `token_width`: of the frames after two convolutions, of which there may be
-    `positions` (half the front-end's). `latents`: how many, and how wide. Heads are `head_width` wide each.
-    `token_dropout`: the share of frames the latents do not see while training (the original: 0.5)."""
+    """The Perceiver IO audio tower of the first CLARA."""
 
     bins: int = 80
+    """F: the front-end's."""
     token_width: int = 512
+    """Width of the frames after two convolutions."""
     positions: int = 4096
+    """Most such frames; they are half the front-end's."""
     latents: int = 512
+    """Number of latents."""
     layers: int = 5
+    """Self-attention layers."""
     cross_heads: int = 1
+    """Heads of the cross-attention."""
     heads: int = 8
+    """Heads of the self-attention."""
     head_width: int = 64
+    """Width of each head."""
     width: int = 512
+    """Width of the latents."""
     token_dropout: float = 0.0
+    """Share of frames that the latents do not see in training (the original: 0.5)."""
 
 
 class Attention(nn.Module):
@@ -129,18 +137,26 @@ class PerceiverTower(AudioTower):
 
 @dataclass(frozen=True)
 class PostNormTextConfig:
-    """`vocab_size` must be the tokenizer's, `context_length` at least its context. `token_width` and `hidden` are of
-    the transformer's layers, `state_width` of what is pooled, `width` of the vector."""
+    """The post-norm text tower of the first CLARA."""
 
     vocab_size: int = 50373
+    """The tokenizer's."""
     context_length: int = 4096
+    """Most tokens; at least the tokenizer's context."""
     token_width: int = 512
+    """Width of the transformer's layers."""
     layers: int = 5
+    """Number of transformer layers."""
     heads: int = 4
+    """Attention heads."""
     hidden: int = 1024
+    """Width of the MLPs."""
     state_width: int = 512
+    """Width of what is pooled."""
     width: int = 512
+    """Width of the vector."""
     dropout: float = 0.5
+    """0 to 1."""
 
 
 @TEXT_TOWERS.register("postnorm_text", PostNormTextConfig)

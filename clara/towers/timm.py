@@ -21,15 +21,18 @@ from clara.towers.base import AUDIO_TOWERS, AudioTower, fit_window, weightless
 
 @dataclass(frozen=True)
 class TimmConfig:
-    """`backbone`: a timm name. `pretrained` starts from its image weights (the first kernel summed over colours).
-    `bins` must be the front-end's, `window_frames` the frames of the longest clip (its seconds × frames a second + 1).
-    `options` go to the backbone: a transformer wants `img_size: [window_frames, bins]`, both multiples of its patch."""
+    """A backbone of timm on log-mel frames as a picture."""
 
     backbone: str
+    """timm's name."""
     bins: int = 64
+    """F: the front-end's."""
     window_frames: int = 1001
+    """Frames of the longest clip: its seconds × frames per second + 1."""
     pretrained: bool = False
+    """Start from timm's image weights, the first kernel summed over colours."""
     options: dict[str, Any] = field(default_factory=dict)
+    """Passed to the backbone; a transformer wants img_size: [window_frames, bins], multiples of its patch."""
 
 
 @AUDIO_TOWERS.register("timm", TimmConfig)

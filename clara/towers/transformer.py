@@ -18,15 +18,22 @@ from open_clip.transformer import Transformer  # noqa: E402  (after `defer`)
 
 @dataclass(frozen=True)
 class TransformerConfig:
-    """`vocab_size` must be the tokenizer's, `context_length` at least its context."""
+    """Our multilingual text tower."""
 
     vocab_size: int
+    """The tokenizer's."""
     context_length: int = 64
+    """Most tokens; at least the tokenizer's context."""
     width: int = 256
+    """Of the tokens and the pooled vector."""
     layers: int = 4
+    """Number of transformer blocks."""
     heads: int = 4
+    """Attention heads; divides `width`."""
     mlp_ratio: float = 4.0
+    """Width of the MLP over `width`."""
     dropout: float = 0.0
+    """Of the embedded tokens, 0 to 1."""
 
 
 @TEXT_TOWERS.register("transformer", TransformerConfig)

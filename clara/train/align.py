@@ -49,43 +49,56 @@ GROUPS = 6  # of texts of like length a batch: a batch's longest text is three t
 
 @dataclass(frozen=True)
 class AlignConfig:
-    """`counts`: so many facts of each task a batch, several times over where the task has fewer; `pairs`: so many pairs
-    of sounds, said in one sentence; `joints`: so many other sentences of several facts (a voice over a sound, an angry
-    low voice). Every fact is said twice, in languages drawn by `captions`. `weights`: of each task's own loss, 1 where
-    not named; `names`: more translations; `loose`: phrasings that no template has; `init`: a checkpoint whose text side
-    to go on from.
-
-    `anchors`: a checkpoint trained against anchors, whose audio side the result gets: what is said of a fact is drawn
-    to its anchor with weight `pull`, except in `far_languages`: there to where its twin in another language stands.
-    `heard`: clips that give anchors to what the audio was not trained on: words that espeak-ng speaks, what a voice is
-    like. `unheard`: facts without an anchor that get one between others ('emotion/boredom':
-    ['emotion/sadness', …]), of which it shares `unheard_share`: every clip between two anchors is nearest to a point
-    between them, and with 1 it would take theirs; the rest of its length lies where no anchor is."""
+    """Training of the text side alone. Every fact is worded twice, in languages drawn by `captions`."""
 
     model: str
+    """Architecture by name."""
     steps: int
+    """Optimiser steps."""
     out: str
+    """Folder of the run."""
     counts: dict[str, int] = field(default_factory=dict)
+    """Facts per task and batch, repeated where the task has fewer."""
     pairs: int = 24
+    """Pairs of sounds per batch, worded in one sentence."""
     joints: int = 0
+    """Other sentences per batch that claim several facts (a voice over a sound, an angry low voice)."""
     weights: dict[str, float] = field(default_factory=dict)
+    """Weight of each task's own loss; 1 where not named."""
     names: NamesConfig | None = None
+    """Further translations (emoji names); null = none."""
     init: str | None = None
+    """Checkpoint whose text side is the start; null = random weights."""
     anchors: str | None = None
+    """Checkpoint trained against anchors, whose audio side the result gets; null = none."""
     heard: HeardConfig | None = None
+    """Clips that give anchors to facts the audio was not trained on; null = none."""
     unheard: dict[str, tuple[str, ...]] = field(default_factory=dict)
+    """Facts without an anchor -> the facts whose anchors they lie between."""
     unheard_share: float = 1.0
+    """Share of its length that such an anchor has in common with them, 0 to 1."""
     pull: float = 1.0
+    """Weight with which texts are drawn to their fact's anchor."""
     far_languages: tuple[str, ...] = ()
+    """Languages drawn to their twin in another language instead of the anchor."""
     captions: CaptionConfig = CaptionConfig()
+    """How facts are worded."""
     loose: LooseConfig = LooseConfig()
+    """Phrasings that no template has."""
     optim: OptimConfig = OptimConfig()
+    """Optimiser and schedule."""
     ema: float | None = 0.998
+    """Decay of the exponential moving average of the weights; null = off."""
     seed: int = 0
+    """Seed of all draws."""
     threads: int | None = None
+    """PyTorch threads of this process; null = PyTorch's choice."""
     save_every: int = 200
+    """Steps between saved states."""
     log_every: int = 20
+    """Steps between log lines."""
     keep: int = 1
+    """Saved states to keep."""
 
 
 def loss_of(

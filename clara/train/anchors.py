@@ -30,12 +30,14 @@ SAYINGS = 16
 
 @dataclass(frozen=True)
 class AnchorStage:
-    """`least_clips`: a fact needs so many clips for an anchor; `scale`: the fixed inverse temperature. `fixed`: the
-    anchors of `init` stay where they are, so that texts drawn to them, and other runs from there, still fit."""
+    """Training of the audio side against one vector per fact."""
 
     least_clips: int = 8
+    """Clips a fact needs for an anchor."""
     scale: float = 16.0
+    """Fixed inverse temperature."""
     fixed: bool = False
+    """Keep the anchors of `init` where they are, so that texts and runs based on them still fit."""
 
 
 def anchor_model(

@@ -25,11 +25,12 @@ TOGETHER = 128  # clips
 
 @dataclass(frozen=True)
 class DistilConfig:
-    """`teacher`: a checkpoint that the recipe's states were stored with. `weight`: of the distance between both
-    embeddings of a clip, 1 - cosine, beside the contrastive loss against the teacher's texts."""
+    """Training of a student on a teacher's embeddings."""
 
     teacher: str
+    """Checkpoint that the recipe's states were stored with."""
     weight: float = 10.0
+    """Of 1 - cosine between both embeddings of a clip, beside the contrastive loss."""
 
 
 def student(base: ModelConfig, teacher: str, init: str | None) -> tuple[DualEncoder, Tokenizer]:

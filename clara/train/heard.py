@@ -29,14 +29,18 @@ SPEECH_SHARE = 0.5  # of the mean of all speech in a voice's anchor: a loud voic
 
 @dataclass(frozen=True)
 class HeardConfig:
-    """`shards` (globs) and their `splits`, without `exclude_corpora`. A fact needs `least` clips, what a voice is like
-    so many of one corpus: the mean of a few lies near all of its kind. Of a corpus at most `most` are heard."""
+    """Clips that anchors are computed from."""
 
     shards: tuple[str, ...]
+    """Tars, folders or globs."""
     splits: tuple[str, ...] = ("train",)
+    """Splits to use."""
     exclude_corpora: tuple[str, ...] = ()
+    """Corpora to leave out."""
     least: int = 8
+    """Clips a fact needs; for qualities of a voice, of one corpus."""
     most: int = 100
+    """Most clips read per corpus."""
 
     def __post_init__(self) -> None:
         if not 1 <= self.least <= self.most:

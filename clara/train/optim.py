@@ -18,25 +18,32 @@ _POSITION = re.compile(r"(^|[._])(pos|positions?)([._]|$)")
 
 @dataclass(frozen=True)
 class GroupConfig:
-    """Parameters whose name fits the shell pattern `match` ('audio.encoder.*', 'text*' for the text tower and its
-    head) learn at `lr_scale` times the rate; 0 freezes them."""
+    """A learning rate for some parameters."""
 
     match: str
+    """Shell pattern on parameter names: 'audio.encoder.*', 'text*' (text tower and head)."""
     lr_scale: float
+    """Factor on the learning rate; 0 freezes."""
 
 
 @dataclass(frozen=True)
 class OptimConfig:
-    """AdamW (Loshchilov & Hutter 2019), linear warm-up, then a cosine down to 1 % of `lr`. Of `groups`, the first whose
-    pattern fits a parameter counts; the others learn at the rate itself. `grad_clip` bounds the norm; null = never."""
+    """AdamW (Loshchilov & Hutter 2019), linear warm-up, then a cosine down to 1 % of `lr`."""
 
     lr: float = 1e-3
+    """Peak learning rate."""
     weight_decay: float = 0.05
+    """Decoupled weight decay."""
     betas: tuple[float, float] = (0.9, 0.98)
+    """AdamW's betas."""
     eps: float = 1e-6
+    """AdamW's epsilon."""
     warmup_steps: int = 100
+    """Steps of linear warm-up."""
     grad_clip: float | None = 1.0
+    """Largest gradient norm; null = unbounded."""
     groups: tuple[GroupConfig, ...] = ()
+    """Learning rates by parameter name; the first matching pattern counts."""
 
 
 def decays(name: str, parameter: Tensor) -> bool:

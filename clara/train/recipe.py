@@ -25,70 +25,74 @@ LOSSES = ("multi_positive", "info_nce", "sigmoid", "audio_to_text")
 
 @dataclass(frozen=True)
 class LossConfig:
-    """What is made small.
-
-    kind: 'multi_positive', 'info_nce' (a clip with its own caption), 'sigmoid' (needs the model's `init_bias`),
-        'audio_to_text' (one way only: for `anchors`).
-    weight: of the loss of that kind, which needs each batch's captions.
-    tasks: weights by task of `losses.within_tasks`, for a frozen text side: each fact's target is the mean of what is
-        said of it. Empty: captions alone.
-    facts: weight of `losses.multi_positive` between clips and the targets of all facts, whatever their task, so that
-        a query finds its clips among clips of every kind.
-    facts_scale, smoothing: inverse temperature of these two, and label smoothing within tasks.
-    texts: how many texts make a fact's target, over all languages.
-    """
+    """The training loss."""
 
     kind: str = "multi_positive"
+    """'multi_positive', 'info_nce' (own caption), 'sigmoid' (needs `init_bias`) or 'audio_to_text' (for `anchors`)."""
     weight: float = 1.0
+    """Of the loss of that kind, on each batch's captions."""
     tasks: dict[str, float] = field(default_factory=dict)
+    """Weight per task of `losses.within_tasks`, for a frozen text side; empty = captions alone."""
     facts: float = 0.0
+    """Weight of `losses.multi_positive` between clips and all facts' targets, whatever their task."""
     facts_scale: float = 10.0
+    """Inverse temperature of these two."""
     smoothing: float = 0.1
+    """Label smoothing within tasks, 0 to 1."""
     texts: int = 100
+    """Texts averaged into a fact's target, over all languages."""
 
 
 @dataclass(frozen=True)
 class TrainConfig:
-    """A recipe.
-
-    model: an architecture's name or a whole model config.
-    init: a checkpoint to start from, whose config is used where `model` is null.
-    states: train from stored states of the audio tower's encoder, which must be frozen by `optim.groups`; null trains
-        on waves.
-    texts: train the text side alone, without any audio.
-    distil: learn from the teacher whose states these are, on the waves that they were computed from.
-    anchors: train audio against one vector a fact instead of texts.
-    ema: decay or null.
-    grad_cache: clips a chunk or null.
-    threads: of PyTorch in this process; null = its own choice.
-
-    `data.batch_size` is that of all processes together. A run that is killed goes on from its last saved state: one is
-    written every `save_every` steps, and where `save_minutes` have passed since the last.
-    """
+    """A training recipe. A killed run goes on from its last saved state."""
 
     data: DataConfig
+    """The clips, and how they are captioned, augmented and batched."""
     steps: int
+    """Optimiser steps."""
     out: str
+    """Folder of the run."""
     model: str | dict[str, Any] | None = None
+    """Architecture by name, or a whole model config; null = that of `init`."""
     init: str | None = None
+    """Checkpoint to start from; null = random weights."""
     anchors: AnchorStage | None = None
+    """Train audio against one vector per fact instead of texts; null = off."""
     states: StatesConfig | None = None
+    """Train from stored states of the audio encoder, frozen by `optim.groups`; null = on waves."""
     distil: DistilConfig | None = None
+    """Learn from the teacher that `states` were stored with; null = off."""
     texts: FactTextsConfig | None = None
+    """Train the text side alone, without audio; null = off."""
     loss: LossConfig = LossConfig()
+    """The training loss."""
     optim: OptimConfig = OptimConfig()
+    """Optimiser and schedule."""
     precision: str = "bf16"
+    """'bf16' or 'fp32'."""
     channels_last: bool = True
+    """Memory format of convolutions: faster on most devices."""
     spec_augment: SpecAugmentConfig | None = None
+    """Masks on the front-end's frames; null = off."""
     ema: float | None = 0.999
+    """Decay of the exponential moving average of the weights; null = off."""
     grad_cache: int | None = None
+    """Clips per chunk of the gradient cache (large batches in little memory); null = off."""
     seed: int = 0
+    """Seed of all draws."""
     threads: int | None = None
+    """PyTorch threads of this process; null = PyTorch's choice."""
     save_every: int = 500
+    """Most steps between saved states."""
     save_minutes: float = 10.0
+    """Most minutes between saved states."""
     log_every: int = 20
+    """Steps between log lines."""
     keep: int = 2
+    """Saved states to keep."""
     device: str = "auto"
+    """'auto', 'cpu', 'cuda' or 'cuda:N'."""
 
 
 def check(config: TrainConfig) -> None:

@@ -17,11 +17,12 @@ from clara.text.prompts import TASKS, languages, load_language, task_labels
 
 @dataclass(frozen=True)
 class NamesConfig:
-    """CLDR's names and keywords of emoji: `folder` of <locale>.json files ({"annotations": {emoji: [name, [keyword,
-    …]]}}), `count` of emoji a batch. Two locales' words for one emoji mean the same."""
+    """CLDR's names and keywords of emoji: words of two locales for one emoji mean the same."""
 
     folder: str
+    """<locale>.json files: {"annotations": {emoji: [name, [keyword, …]]}}."""
     count: int = 48
+    """Emoji per batch."""
 
 
 @dataclass(frozen=True)
@@ -74,14 +75,16 @@ class Names:
 
 @dataclass(frozen=True)
 class LooseConfig:
-    """Facts of `tasks` are said loosely with probability `share`: their word alone, or somewhere among up to `most`
-    words of the language's own templates, of any task, and of `fillers`, so that a phrasing that no template has is
-    read by the word that matters."""
+    """Phrasings without a template: a fact's word alone or among unrelated words."""
 
     share: float = 0.0
+    """Probability that a fact is phrased so, 0 to 1."""
     tasks: tuple[str, ...] = ("emotion", "sound", "instrument", "language", "speaker", "arousal")
+    """Tasks whose facts are."""
     most: int = 6
+    """Most words around it, from the language's templates and `fillers`."""
     fillers: dict[str, tuple[str, ...]] = field(default_factory=dict)
+    """Further words by language."""
 
     def __post_init__(self) -> None:
         known = [task for task in TASKS if task != "word"]  # a word's text is the word itself, in one language
