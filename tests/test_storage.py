@@ -12,7 +12,7 @@ from tiny import CARD, save_tiny
 
 from clara.config import load_yaml
 from clara.errors import ClaraError
-from clara.zoo.factory import get_tokenizer, load_checkpoint, save_checkpoint, share_text
+from clara.zoo.factory import convert_checkpoint, get_tokenizer, load_checkpoint, save_checkpoint, share_text
 from clara.zoo.storage import read_tensors, stored
 
 
@@ -40,6 +40,16 @@ def test_a_checkpoint_in_int8_is_small_and_nearly_the_same(tmp_path: Path) -> No
     assert (cosine > 0.999).all()
     with pytest.raises(ClaraError, match="Unknown storage 'int4'"):
         save_checkpoint(tmp_path / "c", loaded.model, loaded.tokenizer, CARD, storage="int4")
+
+
+def test_an_own_checkpoint_is_converted_to_int8_with_its_card(tmp_path: Path) -> None:
+    own = save_tiny(tmp_path / "a")
+    (own / "README.md").write_text("---\nlicense: CC0\n---\n# a\n", encoding="utf-8")
+    small = convert_checkpoint(own, tmp_path / "b", storage="int8")
+    assert "int8" in {str(t.dtype).removeprefix("torch.") for t in load_file(small / "model.safetensors").values()}
+    assert (small / "README.md").read_text(encoding="utf-8") == "---\nlicense: CC0\n---\n# a\n"
+    with pytest.raises(ClaraError, match="neither a converter nor another tokenizer"):
+        convert_checkpoint(own, tmp_path / "c", family="glap")
 
 
 def test_int8_files_are_read_strictly(tmp_path: Path) -> None:

@@ -193,31 +193,45 @@ def check_vocabulary(model: DualEncoder, tokenizer: Tokenizer, where: str) -> No
 
 
 def convert_checkpoint(
-    path: str | Path, folder: str | Path, family: str | None = None, tokenizer: str | None = None
+    path: str | Path,
+    folder: str | Path,
+    family: str | None = None,
+    tokenizer: str | None = None,
+    storage: str | None = None,
 ) -> Path:
-    """Write a checkpoint of another project as a folder of ours, in float32, for `load('dir:folder')`.
+    """Write a checkpoint of another project as a folder of ours, for `load('dir:folder')`; or one of ours in another
+    storage, its card with it.
 
     Args:
         path: its file or folder.
         folder: where to write.
-        family: which converter reads it; may be left out for a folder whose config.json says it.
+        family: which converter reads it; may be left out for a folder whose config.json says it, and for ours.
         tokenizer: a local folder or file, or a hub id, instead of the family's own.
+        storage: as of `save_checkpoint`; without it float32.
 
     Raises:
         ClaraError: as `load_foreign`, a family that has to be named, or a folder that holds other things.
     """
     if not Path(path).exists():
         raise ClaraError(f"No such file or folder: {path}.")
-    family = family or convert.detect(path)
-    if family is None:
+    own = (Path(path) / CONFIG).is_file()
+    if own and (family or tokenizer):
+        raise ClaraError(f"{path} is a checkpoint of this project: it takes neither a converter nor another tokenizer.")
+    family = family or (None if own else convert.detect(path))
+    if family is None and not own:
         raise ClaraError(f"{path} does not say what it is: name the converter ({', '.join(convert.families())}).")
     if Path(folder).is_dir() and any(Path(folder).iterdir()) and not (Path(folder) / CONFIG).is_file():
         raise ClaraError(f"{folder} is not empty, and no checkpoint that could be replaced: name a new folder.")
+    if family is None:
+        mine = load_checkpoint(path)
+        file = Path(path) / CARD
+        card = file.read_text(encoding="utf-8") if file.is_file() else f"# {Path(folder).name}\n"
+        return save_checkpoint(folder, mine.model, mine.tokenizer, card, torch.float32, storage)
     loaded = load_foreign(path, family, tokenizer)
     licence = convert.CONVERTERS[family].licence
     front = {"converted_from": Path(path).name, "converter": family, "sha256": loaded.sha256, "license": licence}
     card = f"---\n{yaml.safe_dump(front, sort_keys=False, allow_unicode=True)}---\n# {Path(folder).name}\n" + CONVERTED
-    return save_checkpoint(folder, loaded.model, loaded.tokenizer, card, dtype=torch.float32)
+    return save_checkpoint(folder, loaded.model, loaded.tokenizer, card, torch.float32, storage)
 
 
 def _foreign_family(folder: Path) -> str | None:
