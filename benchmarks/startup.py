@@ -58,8 +58,10 @@ def commands(folder: Path, clip: Path) -> tuple[dict[str, list[str]], list[str]]
         "`clara list`": [*CLARA, "list"],
         "`clara classify --task emotions`, refused": [*CLARA, "classify", str(clip), "--task", "emotions"],
         "`clara finetune none.csv`, refused": [*CLARA, "finetune", "none.csv"],
-        "`clara.load(…)`": python("import clara; clara.load('clara-small.base', 'cpu')"),
-        "`clara classify FILE --labels dog,cat`": [*CLARA, "classify", str(clip), "--labels", "dog,cat"],
+        "`clara.load('clara-small.base')`": python("import clara; clara.load('clara-small.base', 'cpu')"),
+        "`clara.load('clara-base.v1')`": python("import clara; clara.load('clara-base.v1', 'cpu')"),
+        "`clara classify FILE --labels dog,cat`, clara-base.v1": [*CLARA, "classify", str(clip), "--labels", "dog,cat"],
+        "the same, clara-small.base": [*CLARA, "classify", str(clip), "--labels", "dog,cat", "-m", "clara-small.base"],
     }
     missing = [name for name in OTHERS if find_spec(name) is None]
     for name in OTHERS:
@@ -96,7 +98,8 @@ def write_clap(folder: str) -> None:
     text |= {"intermediate_size": 64, "max_position_embeddings": 80}
     audio = {"depths": [1, 1], "num_attention_heads": [1, 2], "patch_embeds_hidden_size": 16, "hidden_size": 32}
     ClapModel(ClapConfig(text_config=text, audio_config=audio)).save_pretrained(folder)
-    ClapProcessor(ClapFeatureExtractor(), RobertaTokenizerFast(tokenizer_object=base)).save_pretrained(folder)
+    features = ClapFeatureExtractor(truncation="rand_trunc")  # the default makes four channels, for a fused model
+    ClapProcessor(features, RobertaTokenizerFast(tokenizer_object=base)).save_pretrained(folder)
 
 
 def python(code: str) -> list[str]:

@@ -165,7 +165,7 @@ def build(cls: type[T], data: Any, where: str = "config") -> T:
 
 def _build_spec(data: Mapping[str, Any], where: str) -> Any:
     if not isinstance(data.get("kind"), str):
-        raise ClaraError(f"{where}: key 'kind' is missing or no string; it names which one to use.")
+        raise ClaraError(f"{where}: key 'kind' is missing or not a string; it names which one to use.")
     return Spec(data["kind"], {k: v for k, v in data.items() if k != "kind"})
 
 

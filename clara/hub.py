@@ -34,7 +34,7 @@ def snapshot(repo: str, revision: str | None, patterns: list[str], what: str) ->
     try:
         return Path(huggingface_hub.snapshot_download(repo, revision=revision, allow_patterns=patterns))
     except errors.HFValidationError as e:
-        raise ClaraError(f"{what} is no valid repository name: expected org/repo ({said(e)}).") from e
+        raise ClaraError(f"{what} is not a valid repository name: expected org/repo ({said(e)}).") from e
     except errors.GatedRepoError as e:
         raise ClaraError(f"{what} is gated: accept its terms on its page and log in with `hf auth login`.") from e
     except errors.RevisionNotFoundError as e:

@@ -76,7 +76,7 @@ def by_onednn(x: Tensor) -> bool:
 
 def dense(layer: nn.Linear, x: Tensor, activation: str = "none") -> Tensor:
     """`layer(x)`, then `activation`: 'none' or 'gelu'. Inference on a CPU takes oneDNN's product, the one that
-    torch.compile takes, which does the activation while a value is at hand and was up to a third faster than MKL's.
+    torch.compile takes, which does the activation while a value is in cache and was up to a third faster than MKL's.
     Types that it does not know, and layers that are hooked or of another class, are multiplied as always."""
     plain = type(layer) is nn.Linear and not layer._forward_hooks and not layer._forward_pre_hooks
     if by_onednn(x) and plain and x.dtype == layer.weight.dtype:

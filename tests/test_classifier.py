@@ -133,7 +133,7 @@ def test_an_embedder_and_embeddings_are_expected(zoo: Embedder, clips: list) -> 
     assert classifier.predict(audio_BD.numpy()) == classifier.predict(audio_BD)
     for wrong in (audio_BD[0], audio_BD[:, :3]):
         for use in (classifier.predict, classifier.calibrate_embeddings):
-            with pytest.raises(ClaraError, match="one row a clip"):
+            with pytest.raises(ClaraError, match="one row per clip"):
                 use(wrong)
 
 

@@ -131,7 +131,7 @@ def test_a_recipe_runs(path: Path, data: Path, few: Path, zoo: Embedder, tmp_pat
         assert result["contamination"]["claim"] == "training data not known"
         assert result["data"][0]["layout"] in ("packed", "official")
         assert any(line.startswith(f"{result['name']} ") and line.endswith("not known") for line in lines)
-    last = [line for line in lines if line.startswith("not at hand below ") or ": " in line]
+    last = [line for line in lines if line.startswith("not found under ") or ": " in line]
     for name in absent:
         assert any(re.search(rf"(^|[ ,]){re.escape(name)}\b", line) for line in last)
 
@@ -145,7 +145,7 @@ def test_what_runs_is_most_of_it(data: Path) -> None:
 
 
 def test_nothing_at_hand_is_an_error(zoo: Embedder, tmp_path: Path) -> None:
-    with pytest.raises(ClaraError, match=r"Nothing of retrieval-clotho.yaml is at hand .*zenodo"):
+    with pytest.raises(ClaraError, match=r"No corpus of retrieval-clotho.yaml was found .*zenodo"):
         run(RECIPES / "retrieval-clotho.yaml", zoo, tmp_path, tmp_path / "out", log=lambda line: None)
     assert not (tmp_path / "out").exists()
 

@@ -83,7 +83,7 @@ def test_ravdess_as_it_comes_gives_a_number(name: str, clip: Path, zoo: Embedder
     assert (got.name, got.clips, len(got.labels)) == ("ravdess", 1440, 8)
     assert got.labels["neutral"] == 96 and got.labels["calm"] == 192
     assert lines[0].startswith("ravdess en plain: accuracy 0.") and not any("are there" in line for line in lines)
-    assert lines[-2].startswith(f"not at hand below {data}: emodb, nemo, crema_d, tess")
+    assert lines[-2].startswith(f"not found under {data}: emodb, nemo, crema_d, tess")
     (file,) = (tmp_path / "out").glob("emotion-zero-shot.*.json")
     assert lines[-1] == f"results: {file}"
 
@@ -236,7 +236,7 @@ def test_faults_of_the_command_come_before_any_work(tmp_path: Path, monkeypatch:
     monkeypatch.undo()
     monkeypatch.setattr("clara.eval.runner._loaded", lambda name, world: type("Zoo", (), {"name": name, "sha256": "0"}))
     told = ask("--data", str(tmp_path / "empty"))
-    assert "Nothing of words.yaml is at hand below" in told and told.count("lithuanian_words is not at hand") == 1
+    assert "No corpus of words.yaml was found under" in told and told.count("Corpus 'lithuanian_words' not found") == 1
     assert not (tmp_path / "out").exists()
 
 

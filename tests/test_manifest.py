@@ -59,7 +59,7 @@ def test_relative_audio_stays_beside_the_manifest(tmp_path: Path, monkeypatch: p
 @pytest.mark.parametrize(
     ("line", "message"),
     [
-        ('{"audio": "a.wav", "corpus": "x"', ":2: no valid JSON"),
+        ('{"audio": "a.wav", "corpus": "x"', ":2: not valid JSON"),
         ('["a.wav"]', ":2: got list, expected an object"),
         ('{"corpus": "x"}', ":2: 'audio' is missing"),
         ('{"audio": "a.wav", "corpus": "x", "langauge": "de"}', "Did you mean 'language'"),

@@ -319,7 +319,7 @@ def test_no_shards_and_no_index(tmp_path: Path) -> None:
     with pytest.raises(ClaraError, match="no index"):
         read_index(tmp_path)
     (tmp_path / "index.json").write_text("[]")
-    with pytest.raises(ClaraError, match=r"index\.json is no index of shards") as caught:
+    with pytest.raises(ClaraError, match=r"index\.json is not an index of shards") as caught:
         read_index(tmp_path)
     assert "delete" not in str(caught.value).lower(), "it may be another program's, such as our own search index"
     with pytest.raises(ClaraError, match="No such shard"):

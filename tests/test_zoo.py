@@ -125,7 +125,7 @@ def test_weights_load_strictly(tmp_path: Path, change: object, message: str) -> 
 def test_wrong_folders_are_refused(tmp_path: Path) -> None:
     with pytest.raises(ClaraError, match="No such checkpoint folder"):
         clara.load(f"dir:{tmp_path / 'none'}")
-    with pytest.raises(ClaraError, match=r"is no checkpoint: it lacks clara.yaml and model.safetensors"):
+    with pytest.raises(ClaraError, match=r"is not a checkpoint: it lacks clara.yaml and model.safetensors"):
         clara.load(f"dir:{tmp_path}")
     save_tiny(tmp_path)
     (tmp_path / "test.model").unlink()  # one of that name lies in the package, and must not be taken

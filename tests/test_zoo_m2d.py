@@ -117,7 +117,7 @@ def test_wrong_files_are_refused(
 @pytest.mark.parametrize(
     ("name", "message"),
     [
-        ("weights", "'weights' is no folder name of M2D"),
+        ("weights", "'weights' is not a folder name of M2D"),
         ("m2d_clap_vit_base-80x64p16x16p24k", "rate '24k'"),
         ("m2d_clap_vit_base-80x64p16x16p16kpN", "text encoder 'N'"),
         ("m2d_clap_vit_base-80x64p16x16p16kpBpXY-1", "extra 'XY'"),

@@ -49,7 +49,7 @@ class Classifier:
         language: of the label names and templates of a `task`: a code, a tag or a name ("de", "de-AT", "German",
             "Deutsch"). Own labels are used as they are.
         templates: texts with {} where the label goes (with a task also {adj}, {noun}, {adv}); default: the
-            language's own for a task, the bare label otherwise. Their embeddings are averaged: one unit vector a label.
+            language's own for a task, the bare label otherwise. Each label's embeddings are averaged to a unit vector.
 
     Raises:
         ClaraError: neither labels nor task, fewer than two labels, equal or empty ones, a template without a slot, an

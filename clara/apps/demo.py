@@ -137,7 +137,7 @@ def _draw(figure: Any, zoo: Embedder, entries: Sequence[Entry], audio_BD: Tensor
     for axis in axes[len(shown) :]:
         axis.set_visible(False)
     upper.supylabel("kHz", fontsize=8)
-    upper.suptitle("What it heard (seconds)", fontsize=10)
+    upper.suptitle("Input (seconds)", fontsize=10)
     texts = [
         fill(load_language("en").templates[e.task][0], term(e.task, e.label)) for e in entries if e.task and e.label
     ]

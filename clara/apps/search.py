@@ -189,7 +189,7 @@ def vectors(embedding_BD: Any, width: int) -> Tensor:
     values that are not finite."""
     found_BD = torch.as_tensor(embedding_BD)
     if found_BD.ndim != 2 or found_BD.shape[1] != width:
-        raise ClaraError(f"Got embeddings of shape {tuple(found_BD.shape)}: expected (B, {width}), one row a clip.")
+        raise ClaraError(f"Got embeddings of shape {tuple(found_BD.shape)}: expected (B, {width}), one row per clip.")
     found_BD = found_BD.float()
     check_finite(found_BD, lambda row: f"Row {row} of the embeddings is")
     return found_BD

@@ -29,9 +29,9 @@ OCTAVE_COST, JUMP_COST, VOICING_COST = 0.02, 0.35, 0.14  # Boersma's, for frames
 class Acoustics:
     """Measured of one clip. `pitch_hz`: median of the voiced frames; `pitch_range`: standard deviation in semitones, of
     the strong frames and without creak and octave errors; `jitter`: mean change of pitch, in semitones, that a smooth
-    contour (70 ms) leaves over; `loudness_db`: A-weighted level of what is no pause, dB of full scale; `effort_db`:
+    contour (70 ms) leaves over; `loudness_db`: A-weighted level of what is not a pause, dB of full scale; `effort_db`:
     that less the plain level, which a recording's gain cannot change and a raised voice does; `rate`: peaks of the
-    voice's energy a second, near its syllables; `brightness_db`: energy of 1–5 kHz over 0.05–1 kHz (the alpha ratio);
+    voice's energy per second, near its syllables; `brightness_db`: energy of 1–5 kHz over 0.05–1 kHz (the alpha ratio);
     `voiced_seconds`. What needs a voice is None below 0.2 s of it."""
 
     pitch_hz: float | None

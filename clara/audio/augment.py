@@ -65,7 +65,7 @@ class WaveAugmentConfig:
         if not 0.5 <= slowest <= fastest <= 2.0 or not 0.0 <= self.pitch_semitones <= 6.0:
             raise ClaraError(
                 f"stretch_factor={self.stretch_factor}, pitch_semitones={self.pitch_semitones}: expected factors from "
-                "0.5 to 2 and at most 6 semitones; beyond that a clip is no longer what its label says."
+                "0.5 to 2 and at most 6 semitones; beyond that a clip no longer is what its label says."
             )
         if not self.codecs:
             raise ClaraError("augment.codecs is empty: name at least one, or set augment.codec to 0.")

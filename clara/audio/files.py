@@ -1,4 +1,4 @@
-"""A file as libsndfile opens it, made to hold what its header states: a copy that broke off is no shorter clip.
+"""A file as libsndfile opens it, made to hold what its header states: an incomplete copy is not a shorter clip.
 
 libsndfile cuts a stated length to what is there, and says so in its log alone (so do librosa and torchaudio, which read
 by it; scipy warns). Here such a file is refused: nobody notices that a label was learnt from half a clip. Files that

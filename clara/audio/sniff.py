@@ -183,7 +183,7 @@ def ogg_links(file: Any, name: str) -> list[tuple[int, int]]:
         head = file.read(27)
         if head[:4] != b"OggS"[: len(head)]:
             if (found := _next_page(file, at, size)) is None:
-                break  # something is appended that is no Ogg
+                break  # something is appended that is not Ogg
             at = found
             continue
         table = file.read(head[26]) if len(head) == 27 else b""

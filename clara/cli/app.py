@@ -66,14 +66,14 @@ def options(
 Sources = Annotated[list[str], typer.Argument(help="Audio files and folders.", show_default=False)]
 Model = Annotated[str, typer.Option("--model", "-m", help="arch.tag, hf:org/repo[@revision] or dir:path.")]
 Device = Annotated[str | None, typer.Option(help="cpu, cuda, cuda:N or mps; default: the best there is.")]
-BatchSize = Annotated[int, typer.Option(help="Windows a forward pass.")]
+BatchSize = Annotated[int, typer.Option(help="Windows per forward pass.")]
 Json = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 SkipBroken = Annotated[bool, typer.Option("--skip-broken", help="Leave out what cannot be read.")]
 Settings = Annotated[list[str], typer.Option("--set", help="a.b=value: change a key of the recipe; may be repeated.")]
 
 
 def left_out(skip: bool) -> Callable[[str], None] | None:
-    """With --skip-broken, how a clip that is left out is told."""
+    """With --skip-broken, the function that reports a clip that is left out."""
     return (lambda why: typer.echo(f"left out: {' '.join(why.split())}", err=True)) if skip else None
 
 

@@ -20,7 +20,7 @@ Workers = Annotated[int, typer.Option(min=1, help="Processes.")]
 @captions.command()
 def acoustic(
     source: Annotated[Path, typer.Argument(help="Manifest (.jsonl) or folder of shards.")],
-    out: Annotated[Path, typer.Argument(help="The same again, with what is heard of each voice.")],
+    out: Annotated[Path, typer.Argument(help="The same again, with captions of how each voice sounds.")],
     outer: Annotated[float, typer.Option(help="Share of clips at each end of a measure that may get a word.")] = 0.2,
     least_clips: Annotated[int, typer.Option(help="A speaker or corpus with fewer says nothing.")] = 20,
     workers: Workers = 1,
@@ -40,7 +40,7 @@ def rewrite(
     out: Annotated[Path, typer.Argument(help="The same again, with text_augmented.")],
     model: Annotated[str, typer.Option("--model", "-m", help="A text-to-text model: folder, or name on the hub.")],
     prompt: Annotated[str, typer.Option(help="What it is asked.")] = "{keywords}",
-    number: Annotated[int, typer.Option("--captions", min=1, help="Captions a clip.")] = 1,
+    number: Annotated[int, typer.Option("--captions", min=1, help="Captions per clip.")] = 1,
     longest: Annotated[int, typer.Option(min=1, help="Tokens of a caption.")] = 48,
     batch_size: Annotated[int, typer.Option(min=1, help="Clips at once.")] = 16,
     device: Annotated[str, typer.Option(help="cpu, cuda, cuda:N or mps.")] = "cpu",

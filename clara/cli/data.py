@@ -26,7 +26,7 @@ def shards(
     verify: Annotated[bool, typer.Option("--verify", help="Check shards: truncation, decoding, keys.")] = False,
     audio_format: Annotated[str, typer.Option("--format", help="flac, opus, ogg or wav.")] = "flac",
     sample_rate: Annotated[int, typer.Option(help="Hz.")] = 16000,
-    samples: Annotated[int, typer.Option(help="Clips a shard.")] = 512,
+    samples: Annotated[int, typer.Option(help="Clips per shard.")] = 512,
     max_seconds: Annotated[float | None, typer.Option(help="Cut longer clips into equal parts.")] = None,
     skip_broken: SkipBroken = False,
     workers: Annotated[int, typer.Option(help="Processes.")] = 2,

@@ -145,7 +145,7 @@ def classify(
     ] = [],  # noqa: B006
     template: Annotated[list[str], typer.Option(help="Text with {} for the label; may be repeated.")] = [],  # noqa: B006
     top: Annotated[int, typer.Option(min=1, help="Labels shown.")] = 3,
-    windows: Annotated[bool, typer.Option("--windows", help="One answer a window, with times.")] = False,
+    windows: Annotated[bool, typer.Option("--windows", help="One answer per window, with times.")] = False,
     calibrate: Annotated[Path | None, typer.Option(help="Folder of unlabelled clips of the same kind.")] = None,
     calibration: Annotated[str, typer.Option(help="mean (balanced labels), prior (unbalanced) or auto.")] = "auto",
     as_json: Json = False,
@@ -154,7 +154,7 @@ def classify(
     batch_size: BatchSize = 16,
     skip_broken: SkipBroken = False,
 ) -> None:
-    """Name what is heard, by a task's labels or your own."""
+    """Classify recordings by a task's labels or your own."""
     if task is None and not labels:
         raise ClaraError(
             'Give --task emotion (sound, instrument, word, …), or labels of your own: --labels "dog,rain".'

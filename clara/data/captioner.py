@@ -63,14 +63,14 @@ def load_coca(config: CocaConfig) -> Coca:
     except (RuntimeError, ValueError, OSError) as e:
         raise ClaraError(f"open_clip cannot load {config.model!r}, weights {config.pretrained!r}: {e}") from e
     if not isinstance(model, open_clip.CoCa):
-        raise ClaraError(f"{config.model!r} is no CoCa: it writes no captions. Take coca_ViT-B-32 or coca_ViT-L-14.")
+        raise ClaraError(f"{config.model!r} is not a CoCa: it writes no captions. Take coca_ViT-B-32 or coca_ViT-L-14.")
     if not isinstance(tokenizer, open_clip.SimpleTokenizer):
         raise ClaraError(f"{config.model!r} has a tokenizer of its own: only CoCa models with CLIP's can be decoded.")
     return Coca(model.eval(), transform, tokenizer)
 
 
 def caption(coca: Coca, pictures: Sequence[Image], config: CocaConfig) -> list[str]:
-    """One caption a picture, each the same alone or in a batch."""
+    """One caption per picture, each the same alone or in a batch."""
     out = []
     for i in range(0, len(pictures), config.batch_size):
         pixels_BCHW = torch.stack([coca.transform(p) for p in pictures[i : i + config.batch_size]])

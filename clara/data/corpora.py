@@ -221,7 +221,7 @@ def layout_of(folder: Path) -> str:
 
 
 def find_corpus(corpus: str, data: Path, folder: str = ".", near: Path | str | None = None) -> Found | None:
-    """The clips of a corpus below `data`, or None where it is not at hand.
+    """The clips of a corpus below `data`, or None where it is not found.
 
     Looked for as `data/folder`, then a folder of `data`, or `data` itself, of that name but for case, punctuation and
     the ending of GitHub's archives, then by the names of the clips in them (`looks_like`); or `data` is a folder of

@@ -1,6 +1,6 @@
 """Speech from text: espeak-ng through ctypes, the library and its voices from the package espeakng-loader.
 
-The library has one state a process, so everything goes through `Espeak.speak`, which sets all that can be set, every
+The library has one state per process, so everything goes through `Espeak.speak`, which sets all that can be set, every
 time. The phase of its oscillators cannot: the same text twice differs by a fraction of a millisecond. espeak-ng is
 GPL-3.0 and is loaded only where it was installed (`clara[synth]`).
 """
@@ -50,7 +50,7 @@ class Manner:
 
 
 class Espeak:
-    """The loaded library. Get it by `espeak()`: there can be one a process."""
+    """The loaded library. Get it by `espeak()`: there can be one per process."""
 
     def __init__(self) -> None:
         loader = require("espeakng_loader", "synth")

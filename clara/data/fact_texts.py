@@ -147,7 +147,7 @@ def fact_vectors(
     Args:
         encode: token ids and mask -> unit embeddings (U, D).
         tokenizer: of the texts.
-        captioner: draws `count` texts a fact, in its languages; a spoken word, which most languages say alike, gets
+        captioner: draws `count` texts per fact, in its languages; a spoken word, which most languages say alike, gets
             WORD_TEXTS.
         facts: what to say.
         device: where `encode` works.

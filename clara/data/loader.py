@@ -209,7 +209,7 @@ class TrainBatches(Dataset):
         self.rank, self.world = ranks
         self.filler = "-"  # fills up the texts to the same number in every process; nobody's caption
         if config.batch_size % self.world:
-            raise ClaraError(f"batch_size {config.batch_size} is no multiple of the {self.world} processes.")
+            raise ClaraError(f"batch_size {config.batch_size} is not a multiple of the {self.world} processes.")
         self.entries = scan(config)
         inventory: dict[str, frozenset[Fact]] = {}
         for e in self.entries:

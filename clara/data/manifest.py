@@ -76,7 +76,7 @@ FIELDS = {f.name: f for f in dataclasses.fields(Row)}
 
 
 def row_from_dict(data: Any, where: str) -> Row:
-    """A Row from a mapping of plain values. ClaraError naming `where` and the key for anything that is no Row."""
+    """A Row from a mapping of plain values. ClaraError naming `where` and the key for anything that is not a Row."""
     if not isinstance(data, Mapping):
         raise ClaraError(f"{where}: got {type(data).__name__}, expected an object with the keys of a manifest row.")
     for key in data:
@@ -136,7 +136,7 @@ def read_manifest(path: str | Path) -> Iterator[Row]:
     """
     path = Path(path)
     if not path.is_file():
-        raise ClaraError(f"No such manifest: {path}. Expected a JSON Lines file, one row a line.")
+        raise ClaraError(f"No such manifest: {path}. Expected a JSON Lines file, one row per line.")
     if path.suffix.lower() in (".csv", ".tsv"):
         raise ClaraError(f"{path} is a table, no JSON Lines: read it with --corpus csv --data {path}.")
     return _read_lines(path)
@@ -154,7 +154,7 @@ def _read_lines(path: Path) -> Iterator[Row]:
                 audio = _moved(row.audio, lambda p: os.path.normpath(path.parent / p))
                 yield dataclasses.replace(row, audio=audio)
     except json.JSONDecodeError as e:
-        raise ClaraError(f"{path}:{number}: no valid JSON ({e}). Expected one object a line.") from e
+        raise ClaraError(f"{path}:{number}: not valid JSON ({e}). Expected one object per line.") from e
     except UnicodeDecodeError as e:
         raise ClaraError(f"{path}: not UTF-8 after line {number} ({e.reason}).") from e
     if not rows:
@@ -216,7 +216,7 @@ def _import(path: Path) -> ModuleType:
     except Exception as e:  # whatever a plug-in's own code raises is reported with its file
         raise ClaraError(f"{path} does not load: {type(e).__name__}: {e}") from e
     if not isinstance(getattr(module, "INFO", None), Corpus) or not callable(getattr(module, "rows", None)):
-        raise ClaraError(f"{path} is no corpus file: expected INFO = Corpus(...) and def rows(folder).")
+        raise ClaraError(f"{path} is not a corpus file: expected INFO = Corpus(...) and def rows(folder).")
     return module
 
 

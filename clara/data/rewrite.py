@@ -89,7 +89,7 @@ class Writer:
             self.tokenizer = AutoTokenizer.from_pretrained(config.model)
             model = AutoModelForSeq2SeqLM.from_pretrained(config.model, use_safetensors=True)
         except (OSError, ValueError, KeyError) as e:
-            raise ClaraError(f"{config.model!r} is no text-to-text model that transformers can load ({e}).") from e
+            raise ClaraError(f"{config.model!r} is not a text-to-text model that transformers can load ({e}).") from e
         self.config, self.model = config, model.eval().to(config.device)
 
     @torch.inference_mode()

@@ -124,7 +124,7 @@ def row_from_meta(meta: Any, audio: str, where: str = "sample") -> Row:
     the JSON does not. Language tags keep their first part (zh-CN -> zh); emotion words become canonical keys.
 
     Raises:
-        ClaraError: `meta` is no mapping, or holds what no Row can.
+        ClaraError: `meta` is not a mapping, or holds what no Row can.
     """
     if not isinstance(meta, Mapping):
         raise ClaraError(f"{where}: JSON holds {type(meta).__name__}, expected an object.")
@@ -180,7 +180,7 @@ def _labels(meta: Mapping[str, Any], original: Mapping[str, Any]) -> dict[str, s
 
 
 def _first(meta: Mapping[str, Any], original: Mapping[str, Any], names: tuple[str, ...]) -> str | None:
-    """The first value there is, as text; of a list with one item, the item. Several classes are no single label."""
+    """The first value there is, as text; of a list with one item, the item. Several classes are not a single label."""
     for source in (meta, original):
         for name in names:
             value = source.get(name)
@@ -329,9 +329,9 @@ def read_index(folder: str | Path) -> dict[str, Any]:
         index = json.loads(path.read_text(encoding="utf-8"))
         if isinstance(index["shards"], list):
             return index
-        reason = "'shards' is no list"
+        reason = "'shards' is not a list"
     except FileNotFoundError as e:
         raise ClaraError(f"{folder} has no index.json: expected a folder written by `clara shards`.") from e
     except (ValueError, KeyError, TypeError) as e:
         reason = repr(e)
-    raise ClaraError(f"{path} is no index of shards ({reason}): expected a folder written by `clara shards`.")
+    raise ClaraError(f"{path} is not an index of shards ({reason}): expected a folder written by `clara shards`.")

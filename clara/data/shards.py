@@ -127,7 +127,7 @@ def _write_shards(rows: Iterable[Row], out: Path, config: ShardConfig) -> dict[s
 
 
 def write_index(out: Path, entries: Mapping[str, dict[str, Any]]) -> None:
-    """Write `index.json`, atomically: one entry a shard, by name."""
+    """Write `index.json`, atomically: one entry per shard, by name."""
     shards = [entries[name] for name in sorted(entries)]
     hours = round(sum(e["hours"] for e in shards), 6)
     index = {"version": 1, "count": sum(e["count"] for e in shards), "hours": hours, "shards": shards}

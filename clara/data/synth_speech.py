@@ -123,7 +123,7 @@ def synthesise(out: str | Path, config: SpeechConfig = SpeechConfig()) -> dict[s
 
 
 def texts(language: str, config: SpeechConfig) -> list[Text]:
-    """What is to be read in one language, without doubles. ClaraError: a key in `only` that is no word."""
+    """What is to be read in one language, without doubles. ClaraError: a key in `only` that is not a word."""
     lang = load_language(language)
     for key in config.only:
         if key not in lang.terms["word"]:
@@ -160,7 +160,7 @@ def _speak_language(job: _Job) -> tuple[str, list[dict[str, Any]], list[str]]:
     folder.mkdir(exist_ok=True)
     voices = espeak().voices_of(job.language)
     for text in texts(job.language, job.config):
-        # a word that is read in English is no word of this language
+        # a word that is read in English is not a word of this language
         readable = [v for v in voices if job.language == "en" or "(" not in espeak().phonemes(text.spoken, v)]
         if not readable:
             skipped.append(text.spoken)

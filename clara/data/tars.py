@@ -147,7 +147,7 @@ def _refuse_compressed(path: Path) -> None:
 
 
 def _check_end(path: Path, at: int) -> None:
-    """tarfile takes whatever is no header for the end. The end is zeros alone, one block of them at least."""
+    """tarfile takes whatever is not a header for the end. The end is zeros alone, one block of them at least."""
     with path.open("rb") as file:
         file.seek(at)
         rest = file.read(CHUNK)

@@ -116,14 +116,13 @@ class Context:
         info = load_corpus(spec.corpus, self.near).INFO
         found = find_corpus(spec.corpus, self.data, spec.folder, self.near)
         if found is None:
-            about = f"corpus {info.name}; {info.source_url}"
-            raise NoFolder(f"{spec.folder or info.name} is not at hand below {self.data} ({about})")
+            raise NoFolder(f"Corpus {info.name!r} not found in {spec.folder!r} under {self.data} ({info.source_url})")
         rows, missing = found.rows, found.missing
         chosen = {"split": spec.splits, "speaker": spec.speakers} | {k: (v,) for k, v in spec.where.items()}
         for name, wanted in chosen.items():
             known = {told(row, name) for row in (*rows, *missing)}
             if wanted and known == {None}:
-                raise NotAtHand(f"{name} is not told of {info.name} as it lies in {found.folder} ({found.layout})")
+                raise NotAtHand(f"{info.name} has no field {name!r} in {found.folder} ({found.layout})")
             for value in wanted:
                 if value not in known:
                     raise NotAtHand(str(unknown(f"{name} in {spec.folder}", value, [k for k in known if k])))
@@ -159,7 +158,7 @@ class Context:
         return torch.stack([self._text[t] for t in texts])
 
     def labels(self, prompts: Sequence[Sequence[str]]) -> Tensor:
-        """One unit vector a label: the mean of its prompts' embeddings (K, D)."""
+        """One unit vector per label: the mean of its prompts' embeddings (K, D)."""
         return normalize(torch.stack([self.text(texts).mean(0) for texts in prompts]), dim=-1)
 
 

@@ -1,4 +1,4 @@
-"""Keyword spotting per language: the words spoken, zero-shot by their text and from a few clips a word."""
+"""Keyword spotting per language: the words spoken, zero-shot by their text and from a few clips per word."""
 
 from __future__ import annotations
 

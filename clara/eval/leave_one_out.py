@@ -169,7 +169,7 @@ def _plan(path: Path, settings: Sequence[str]) -> _Plan:
         if heard and heard.status == "seen":
             raise ClaraError(
                 f"init {trained.init!r} of {train_path.name} was trained on {corpus} ({heard.because}), "
-                "which would not be unseen. Set init to a checkpoint that heard none of the corpora, or to null."
+                "which would not be unseen. Set init to null, or to a checkpoint trained on none of the corpora."
             )
     return plan
 

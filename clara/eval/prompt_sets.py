@@ -24,7 +24,7 @@ class PromptSet:
     corpora: Mapping[str, tuple[str, Mapping[str, str]]] = field(default_factory=dict)
 
     def prompts(self, labels: Sequence[str], corpus: str = "") -> tuple[list[list[str]], list[str]]:
-        """One prompt a label, and the labels whose word is ours."""
+        """One prompt per label, and the labels whose word is ours."""
         template, own = self.corpora.get(corpus, (self.template, {}))
         words = {**self.words, **own}
         for label in labels:

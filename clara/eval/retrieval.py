@@ -96,7 +96,7 @@ def caption_figures(
     owner_T = np.repeat(np.arange(len(texts)), [len(t) for t in texts])
     text_TD = context.text(t for own in texts for t in own)
     t2a_T, a2t = ranks(audio_AD, text_TD, owner_T, chunk)
-    # the captions of one clip are no independent draws: clips are resampled, with all they have
+    # the captions of one clip are not independent draws: clips are resampled, with all they have
     hits, count = np.bincount(owner_T, t2a_T <= 1), np.bincount(owner_T)
     best = np.array([r[0] <= 1 for r in a2t], float)
     intervals = {

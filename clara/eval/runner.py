@@ -226,7 +226,7 @@ def _conclude(
     if not made.results and not made.faults:
         whys = list(dict.fromkeys(str(e) for e in absent.values() if len(absent) <= FEW or not isinstance(e, NoFolder)))
         whys += [f"expected folders such as {', '.join(absent)}, or clips named as theirs"] if len(absent) > FEW else []
-        raise ClaraError(f"Nothing of {made.recipe} is at hand below {data}: {'; '.join(whys)}.")
+        raise ClaraError(f"No corpus of {made.recipe} was found under {data}: {'; '.join(whys)}.")
     if log:
         if made.results:
             write_json(file, made)
@@ -236,7 +236,7 @@ def _conclude(
             if not isinstance(e, NoFolder):
                 log(f"{name}: {e}")
         if names := [name for name, e in absent.items() if isinstance(e, NoFolder)]:
-            log(f"not at hand below {data}: {', '.join(names)}")
+            log(f"not found under {data}: {', '.join(names)}")
         if made.results:
             log(f"results: {file}")
     if made.faults:

@@ -1,6 +1,6 @@
 """How labels are worded as prompts: filled templates, bare labels, or paraphrases as a stranger would type them.
 
-Paraphrases come from a folder with one YAML a language, {task: {key: [text, …]}}; an evaluation recipe names it.
+Paraphrases come from a folder with one YAML per language, {task: {key: [text, …]}}; an evaluation recipe names it.
 """
 
 from __future__ import annotations

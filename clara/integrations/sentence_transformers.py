@@ -106,7 +106,7 @@ def as_sentence_transformer(name: str | Embedder, device: str | None = None) -> 
 
 def write_modules(folder: str | Path) -> Path:
     """Make a checkpoint folder one that SentenceTransformer(folder, trust_remote_code=True) opens: write its
-    modules.json. ClaraError when it is no checkpoint folder."""
+    modules.json. ClaraError when it is not a checkpoint folder."""
     folder = Path(folder)
     read_config(folder)
     path = folder / MODULES

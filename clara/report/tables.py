@@ -137,7 +137,7 @@ def _languages(pairs: Sequence[tuple[ResultFile, Result]]) -> str:
 def _few(pairs: Sequence[tuple[ResultFile, Result]]) -> str:
     table = few_table(result for _, result in pairs)
     commands = dict.fromkeys(f"`{file.command}`" for file, result in pairs if next(_few_cells(result), None))
-    head = f"By labelled clips a class, {', '.join(commands)}: mean over draws ± deviation, interval over clips."
+    head = f"By labelled clips per class, {', '.join(commands)}: mean over draws ± deviation, interval over clips."
     return "\n".join([head, "", *markdown(table)]) if table else ""
 
 

@@ -3,7 +3,7 @@
 A *fact* is a pair (task, key): ("emotion", "anger"), ("sound", "dog"), ("word", "ar:zero"), ("language", "pl"). A
 caption claims a set of facts. It is a **positive** of every clip that has all of them, whichever clip it was written
 for; it is **undecided**, neither positive nor negative, of a clip that was never labelled for what it claims. So two
-angry clips are no negatives of each other's captions, and a corpus that holds no surprise does not teach that its
+angry clips are not negatives of each other's captions, and a corpus that holds no surprise does not teach that its
 speakers cannot be surprised. A free text claims itself: ("text", the text).
 """
 

@@ -174,7 +174,7 @@ def term(task: str, label: str, language: str = "en") -> Term:
 def prompts(
     task: str, labels: Sequence[str], language: str = "en", templates: Sequence[str] | None = None
 ) -> list[list[str]]:
-    """One list of prompts a label: every template of the task filled with the label's canonical name.
+    """One list of prompts per label: every template of the task filled with the label's canonical name.
 
     Args:
         labels: keys of the task ("anger", "dog"), the same in every language.
@@ -239,7 +239,7 @@ def _checked(labels: Sequence[str]) -> list[str]:
     if isinstance(labels, str):
         raise ClaraError(f"labels={labels!r} is one text: expected a list such as ['dog', 'rain'].")
     if isinstance(labels, Mapping):
-        raise ClaraError(f"labels={labels!r}: expected a list; of a mapping only the keys would be heard of.")
+        raise ClaraError(f"labels={labels!r}: expected a list; of a mapping only the keys would be used.")
     labels = list(labels)
     if len(labels) < 2:
         raise ClaraError(f"labels={labels!r}: expected at least two, for the scores say which of them fits best.")

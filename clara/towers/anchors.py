@@ -1,4 +1,4 @@
-"""A text side with one free vector a fact: what an audio tower learns from before it meets the words of 50 languages.
+"""A text side with one free vector per fact: what an audio tower learns from before it meets the words of 50 languages.
 
 The embeddings of a young text tower are crowded (dog and rain at a cosine of 0.6) and hold the audio back; free vectors
 start orthogonal and move. `clara train` with `anchors` trains audio against them, `clara align` draws texts onto them.

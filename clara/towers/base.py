@@ -43,7 +43,7 @@ class AudioTower(nn.Module):
 
 
 class TextTower(nn.Module):
-    """ids_BL and mask_BL (True = real token) -> t_BW; `pool=False` -> t_BLW, one vector a token."""
+    """ids_BL and mask_BL (True = real token) -> t_BW; `pool=False` -> t_BLW, one vector per token."""
 
     width: int
 

@@ -258,7 +258,7 @@ class PatchEmbed(nn.Module):
 
     def forward(self, image_BSS: Tensor, chunks_LKSS: Tensor | None = None, long_B: Tensor | None = None) -> Tensor:
         """image_BSS, and for the clips that `long_B` marks, their CHUNKS excerpts: chunks_LKSS -> (B, S², C)."""
-        # as channels last, in which a single channel is no copy, and then the tokens are none
+        # as channels last, in which a single channel is not a copy, and then the tokens are none
         map_BCSS = self.proj(image_BSS[..., None].permute(0, 3, 1, 2))
         if chunks_LKSS is not None:
             local = self.mel_conv2d(chunks_LKSS.flatten(0, 1)[:, None])

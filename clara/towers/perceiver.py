@@ -167,7 +167,7 @@ class PostNormText(TextTower):
         super().__init__()
         c = config
         if c.token_width % c.heads:
-            raise ClaraError(f"text width {c.token_width} is no multiple of heads {c.heads}.")
+            raise ClaraError(f"text width {c.token_width} is not a multiple of heads {c.heads}.")
         self.width, self.context_length = c.width, c.context_length
         self.tokens = nn.Embedding(c.vocab_size, c.token_width)
         self.positions = nn.Embedding(c.context_length, c.token_width)

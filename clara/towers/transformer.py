@@ -43,7 +43,7 @@ class TransformerText(TextTower):
     def __init__(self, config: TransformerConfig) -> None:
         super().__init__()
         if config.width % config.heads:
-            raise ClaraError(f"text width {config.width} is no multiple of heads {config.heads}.")
+            raise ClaraError(f"text width {config.width} is not a multiple of heads {config.heads}.")
         self.width, self.heads, self.context_length = config.width, config.heads, config.context_length
         self.tokens = nn.Embedding(config.vocab_size, config.width)
         self.positions = nn.Parameter(torch.empty(config.context_length, config.width))

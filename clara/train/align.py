@@ -44,7 +44,7 @@ from clara.zoo.embedder import load
 from clara.zoo.factory import create_model, get_tokenizer, load_strictly, save_checkpoint
 from clara.zoo.lineage import heard_corpora, inherited, with_front
 
-GROUPS = 6  # of texts of like length a batch: a batch's longest text is three times its mean
+GROUPS = 6  # of texts of like length per batch: a batch's longest text is three times its mean
 
 
 @dataclass(frozen=True)
@@ -221,7 +221,7 @@ class Aligner:
 
     @functools.cached_property
     def lineage(self) -> dict[str, Any]:
-        """What its starts heard and their licences, and the clips that gave anchors."""
+        """What its starts were trained on and their licences, and the clips that gave anchors."""
         c, clips = self.config, []
         if c.heard:
             h = c.heard

@@ -1,5 +1,5 @@
-"""Anchors, one free vector a fact of the shards: the model that audio is trained against them with, and the goals that
-they are for texts afterwards."""
+"""Anchors, one free vector per fact of the shards: the model that audio is trained against them with, and the goals
+that they are for texts afterwards."""
 
 from __future__ import annotations
 

@@ -46,7 +46,7 @@ def finetune(
         init: the checkpoint to start from, as for `clara.load`.
         out: folder of the run; the clips are packed into `out`/shards first.
         overrides: settings of the recipe, such as 'steps=500' or 'optim.lr=0.0001'.
-        broken: is told why a clip cannot be read, and the clip is left out; without it such a clip is an error.
+        broken: called with the reason for each unreadable clip, which is left out; without it such a clip is an error.
 
     Returns:
         `out`/checkpoint, for `clara.load('dir:…')`.

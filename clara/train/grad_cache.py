@@ -36,8 +36,8 @@ def cached_step(
         encoders: one function an input: its tensors, whose first dimension is cut, -> embeddings (n, D).
         inputs: for each encoder its tensors.
         loss: all embeddings in order -> scalar.
-        chunk: items a chunk.
-        model: its buffers (running statistics) are restored after the first pass, so that they move once a step.
+        chunk: items per chunk.
+        model: its buffers (running statistics) are restored after the first pass, so that they move once per step.
     """
     buffers = [(b, b.clone()) for b in model.buffers()]
     leaves, states = [], []

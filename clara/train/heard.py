@@ -24,7 +24,7 @@ from clara.zoo.embedder import Embedder
 
 BATCH, TOGETHER = 32, 256  # of a pass, and of what is decoded before it
 LEFT_OUT = ("language", "speaker")  # whose voice it is: a synthetic one tells nothing of that
-SPEECH_SHARE = 0.5  # of the mean of all speech in a voice's anchor: a loud voice is no thunder
+SPEECH_SHARE = 0.5  # of the mean of all speech in a voice's anchor: a loud voice is not thunder
 
 
 @dataclass(frozen=True)

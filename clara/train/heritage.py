@@ -1,4 +1,4 @@
-"""What the checkpoint of a run states of the data that it and its start had heard."""
+"""What the checkpoint of a run states of the data that it and its start were trained on."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
 
 def lineage(config: TrainConfig, exported: Path, entries: Sequence[Entry] | None) -> Mapping[str, Any]:
-    """The front matter of the card: what `init` and a teacher had heard, their licences, and the corpora of `entries`.
+    """The front matter of the card: what `init` and a teacher were trained on, licences, the corpora of `entries`.
     Without these the run is finished and its shards may be gone: what the card in `exported` says stays."""
     kept = front_matter(exported / CARD)
     if entries is None and kept:

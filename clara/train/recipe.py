@@ -128,7 +128,7 @@ def _check_states(config: TrainConfig) -> None:
         raise ClaraError("states: audio is trained against anchors on waves only. Set states or anchors to null.")
     if config.states and config.spec_augment and not config.distil:
         raise ClaraError(
-            "states: spec_augment masks what the encoder hears, and stored states were heard already. Set spec_augment "
+            "states: spec_augment masks the encoder's input, and stored states are its output. Set spec_augment "
             "or states to null."
         )
 

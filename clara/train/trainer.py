@@ -178,7 +178,7 @@ class Trainer:
 
     @cached_property
     def rate(self) -> float:
-        """Samples, or stored frames, a second: what a batch's lengths are counted in."""
+        """Samples, or stored frames, per second: what a batch's lengths are counted in."""
         front_end = self.model.front_end
         if not self.config.states or self.config.distil:
             return front_end.sample_rate

@@ -41,12 +41,12 @@ def load(
     precision: str = "float32",
 ) -> Embedder:
     """Load a checkpoint by name ('arch.tag', 'hf:org/repo[@revision]', 'dir:path') on `device`, by default the best.
-    `long` is what `embed_audio` does with audio beyond the model's window unless it is told otherwise; `precision`,
+    `long` is what `embed_audio` does with audio beyond the model's window unless called otherwise; `precision`,
     'float32' or 'bfloat16' (float32 again where that is slower), is that of the towers' matrices (vectors come in
     float32 from either).
 
     Raises:
-        ClaraError: unknown name, an architecture without weights, a folder that is no checkpoint, no network.
+        ClaraError: unknown name, an architecture without weights, a folder that is not a checkpoint, no network.
     """
     folder = checkpoint_folder(catalog.parse_name(name))
     return Embedder(load_checkpoint(folder, name=str(name)), device, long, precision)
@@ -124,7 +124,7 @@ class Embedder:
             sources: paths, encoded bytes, open binary files, (array, rate) pairs, cells of Hugging Face's datasets
                 (`clara.audio.sources.plain`), '-' for standard input, or folders (each stands for all audio below it,
                 sorted); one of them, or a list, an array or a Series.
-            batch_size: windows a forward pass.
+            batch_size: windows per forward pass.
             progress: show a progress bar over sources.
             long: 'windows' (all of them), 'first' or 'center' (that one window), 'fusion' (all at once, by models that
                 fuse a shrunk whole with three excerpts); by default what the embedder was made with.
@@ -164,10 +164,10 @@ class Embedder:
         return torch.tensor(times, dtype=torch.float32), torch.cat(vectors)
 
     def embed_text(self, texts: str | Iterable[str], batch_size: int = 64) -> Tensor:
-        """Embed texts in any of the model's languages -> (B, D), one row a text, in order; one text, or several.
+        """Embed texts in any of the model's languages -> (B, D), one row per text, in order; one text, or several.
 
         Raises:
-            ClaraError: no texts, an empty one, or what is no text.
+            ClaraError: no texts, an empty one, or something other than text.
         """
         _check_batch(batch_size)
         if not isinstance(texts, Iterable) or isinstance(texts, bytes):

@@ -131,7 +131,7 @@ def read_config(folder: Path) -> ModelConfig:
     missing = [f for f in (CONFIG, WEIGHTS) if not (folder / f).is_file()]
     if missing:
         raise ClaraError(
-            f"{folder} is no checkpoint: it lacks {' and '.join(missing)}. "
+            f"{folder} is not a checkpoint: it lacks {' and '.join(missing)}. "
             f"Expected {CONFIG}, {WEIGHTS}, the tokenizer's files and {CARD}."
         )
     return build(ModelConfig, own_config(folder), where=str(folder / CONFIG))

@@ -23,7 +23,7 @@ CARD, NOT_STATED = "README.md", "not stated"
 
 @dataclass(frozen=True)
 class Statement:
-    """What a card says: licence, training corpora (empty: it heard no audio; None: it does not say), and those kept out
+    """What a card says: licence, training corpora (empty: no audio; None: it does not say), and those kept out
     of training."""
 
     license: str

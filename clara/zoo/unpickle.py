@@ -72,7 +72,7 @@ def read_pickled(path: str | Path) -> Any:
 
 
 class _Program(Exception):
-    """What is no file of weights at all."""
+    """Not a file of weights."""
 
 
 def _read_zip(file: BinaryIO, data: mmap.mmap) -> Any:
@@ -238,7 +238,7 @@ def _sharded(index: Path) -> dict[str, Tensor]:
         places = json.loads(index.read_text(encoding="utf-8"))["weight_map"]
         files = sorted(set(places.values()))
     except (OSError, ValueError, KeyError, TypeError, AttributeError) as e:
-        raise ClaraError(f"{index} is no index of sharded weights ({e}): copy or download it again.") from e
+        raise ClaraError(f"{index} is not an index of sharded weights ({e}): copy or download it again.") from e
     out: dict[str, Tensor] = {}
     for name in files:
         if Path(name).name != name:

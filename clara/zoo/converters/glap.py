@@ -61,7 +61,7 @@ def convert_glap(path: Path, tokenizer: str | None) -> Foreign:
     tensors = remap(load_tensors(weights, "model"), GLAP_RULES, str(weights))
     missing = [n for n in (PATCHES, POSITIONS, ROW, WORDS, "audio_head.0.bias", "text_head.0.bias") if n not in tensors]
     if missing:
-        raise ClaraError(f"{weights} lacks what becomes {', '.join(missing)}: it is no whole checkpoint of GLAP.")
+        raise ClaraError(f"{weights} lacks what becomes {', '.join(missing)}: it is not a complete checkpoint of GLAP.")
     pieces = _tokenizer(weights.parent, tokenizer)
     if pieces.vocab_size != len(tensors[WORDS]):
         raise ClaraError(
@@ -141,7 +141,7 @@ def _sonar(tensors: Mapping[str, Tensor]) -> dict[str, Any]:
 
 def _rows(tensors: Mapping[str, Tensor], name: str) -> int:
     if name not in tensors:
-        raise ClaraError(f"The checkpoint lacks what becomes {name}: it is no whole checkpoint of GLAP.")
+        raise ClaraError(f"The checkpoint lacks what becomes {name}: it is not a complete checkpoint of GLAP.")
     return tensors[name].shape[0]
 
 

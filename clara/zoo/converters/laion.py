@@ -34,7 +34,7 @@ def convert(path: Path, tokenizer: str | None = None) -> Foreign:
     """Read one of LAION's `.pt` files. `tokenizer`: RoBERTa's, which they do not carry.
 
     Raises:
-        ClaraError: an unreadable file, or one that is no HTSAT with RoBERTa (listed).
+        ClaraError: an unreadable file, or one that is not an HTSAT with RoBERTa (listed).
     """
     found = load_tensors(path, "state_dict")
     tensors = remap(found, RULES, str(path))

@@ -99,7 +99,7 @@ def _read_name(path: Path) -> _Name:
     found = re.match(r"[^-]+-(\d+)x(\d+)p(\d+)x(\d+)(?:p(\w+?))?(?:p([A-Z]))?(?:p([A-Z]+))?(?:-|$)", folder)
     if not found:
         raise ClaraError(
-            f"{folder!r} is no folder name of M2D: expected its checkpoint in the folder it came in, such as "
+            f"{folder!r} is not a folder name of M2D: expected its checkpoint in the folder it came in, such as "
             "m2d_clap_vit_base-80x1001p16x16p16kpBpTI-2025, because that name holds its configuration."
         )
     bins, frames, high, wide, rate, text, extra = found.groups()

@@ -31,7 +31,7 @@ class Measured:
     def shape(self, name: str) -> tuple[int, ...]:
         """The shape of the tensor `name`."""
         if name not in self.tensors:
-            raise ClaraError(f"{self.where} lacks what becomes {name}: it is no whole checkpoint of this family.")
+            raise ClaraError(f"{self.where} lacks what becomes {name}: it is not a complete checkpoint of this family.")
         return tuple(self.tensors[name].shape)
 
     def count(self, pattern: str) -> int:
@@ -119,14 +119,14 @@ def torchlibrosa_mel(tensors: Mapping[str, Tensor], stft: str, bank: str, usual:
     hann_N = torch.hann_window(n_fft)
     close = 1e-5 if kernel.dtype.itemsize > 2 else 4 * torch.finfo(kernel.dtype).eps  # half precision, written again
     if not torch.allclose(kernel[0, 0].float(), hann_N, atol=close):
-        raise ClaraError(f"{stft}: its window of {n_fft} samples is no Hann window, the only one known.")
+        raise ClaraError(f"{stft}: its window of {n_fft} samples is not a Hann window, the only one known.")
     tried = []
     for config in usual:
         config = replace(config, n_fft=n_fft, n_mels=melW.shape[1])
         if melW.shape == (n_fft // 2 + 1, config.n_mels) and _same_filters(melW, filters(config)):
             return Spec("clap_mel", to_dict(config))
         tried.append(f"{config.f_min:g}–{config.f_max:g} Hz at {config.bank_rate or config.sample_rate}")
-    raise ClaraError(f"{bank} is no bank of slaney filters of {', nor of '.join(tried)}.")
+    raise ClaraError(f"{bank} is not a bank of slaney filters of {' or of '.join(tried)}.")
 
 
 def _same_filters(melW: Tensor, usual: Tensor) -> bool:

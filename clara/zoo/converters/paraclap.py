@@ -35,7 +35,7 @@ def convert(path: Path, tokenizer: str | None = None) -> Foreign:
     """Read `best.pth.tar`, a plain dictionary of tensors; `tokenizer` is by default bert-base-uncased's from the hub.
 
     Raises:
-        ClaraError: a file of another make, an encoder that is no wav2vec 2.0 of seven layers, or another tokenizer.
+        ClaraError: a file of another make, an encoder that is not a wav2vec 2.0 of seven layers, or another tokenizer.
     """
     tensors = remap(load_tensors(path), RULES, str(path))
     m = Measured(tensors, str(path))

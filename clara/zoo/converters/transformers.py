@@ -45,7 +45,7 @@ def convert(path: Path, tokenizer: str | None = None) -> Foreign:
         ClaraError: no such folder, one of its parts is missing, a variant that has no counterpart, or odd tensors.
     """
     if not is_clap(path):
-        raise ClaraError(f"{path} is no folder of a ClapModel: expected a config.json of model_type 'clap'.")
+        raise ClaraError(f"{path} is not a folder of a ClapModel: expected a config.json of model_type 'clap'.")
     weights = next((path / name for name in WEIGHTS if (path / name).is_file()), None)
     if weights is None:
         raise ClaraError(f"{path} lacks its weights: expected {' or '.join(WEIGHTS)}.")
