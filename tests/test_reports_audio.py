@@ -16,6 +16,7 @@ import torch
 from tiny import tiny_zoo
 
 from clara.audio import waveform
+from clara.data.video import _sound
 from clara.errors import ClaraError, MissingDependency
 from clara.zoo.embedder import Embedder
 
@@ -322,3 +323,20 @@ def test_fuzzing_damage_is_told_wherever_reading_begins() -> None:
     for span in ({}, {"start": 0.5, "seconds": 1.0}, {"start": 1.5}):
         with pytest.raises(ClaraError, match=r"bytes> (is damaged|breaks off|cannot)"):
             waveform.read(bytes(data), RATE, **span)
+
+
+def test_fuzzing_many_channels_of_a_film(tmp_path: Path) -> None:
+    """PyAV reads past the end of its list of planes, which ended the process at a header of 28 channels."""
+    path, layout = tmp_path / "a.mka", "hexadecagonal"
+    with av.open(str(path), "w", format="matroska") as film:
+        track = film.add_stream("wavpack", rate=RATE, layout=layout)
+        frame = av.AudioFrame.from_ndarray(np.tile(WAVE[:RATE], (16, 1)).T.reshape(1, -1).copy(), "flt", layout)
+        frame.sample_rate, frame.pts = RATE, 0
+        for piece in av.AudioResampler(track.format, layout, RATE).resample(frame):
+            film.mux(track.encode(piece))
+        film.mux(track.encode(None))
+    for read in (waveform.info, lambda source: waveform.read(source, RATE)):
+        with pytest.raises(ClaraError, match=r"a\.mka has 16 channels: expected at most 8"):
+            read(path)
+    blocks = [block for block, _ in _sound(path)]
+    assert blocks[0].shape[1] == 16 and abs(np.concatenate(blocks)[100:200] - WAVE[100:200, None]).max() < 0.01

@@ -30,6 +30,7 @@ from clara.data.parallel import sole_writer
 from clara.errors import ClaraError
 from clara.layers import bf16_pays
 from clara.model import DualEncoder
+from clara.parsing import read_json
 from clara.saving import whole_file
 from clara.text.tokenizer import Tokenizer
 
@@ -93,6 +94,7 @@ class StateStore:
     def __init__(self, config: StatesConfig) -> None:
         self.config, self.folder = config, Path(config.folder)
         self.takes: dict[tuple[str, int], Take] = {}
+        self.frames: dict[str, int] = {}  # of each file
         self._read_all()
         self._open: dict[str, np.ndarray] = {}
 
@@ -106,18 +108,38 @@ class StateStore:
 
     def _read(self, path: Path) -> None:
         number, start = int(path.parent.name.removeprefix("take-")), 0
-        for clip in json.loads(path.read_text(encoding="utf-8")):
-            file = str(path.with_suffix(".npy").relative_to(self.folder))
-            mixed = (clip["partner"], clip["compose"], clip["named"], clip["snr"])
-            place = Take(number, clip["size"], file, start, clip["frames"], *mixed)
-            self.takes[clip["name"], number] = place
-            start += clip["frames"]
+        file = str(path.with_suffix(".npy").relative_to(self.folder))
+        try:
+            for clip in read_json(path, "an index of states"):
+                mixed = (clip["partner"], clip["compose"], clip["named"], clip["snr"])
+                self.takes[clip["name"], number] = Take(number, clip["size"], file, start, clip["frames"], *mixed)
+                start += clip["frames"]
+        except (KeyError, TypeError) as e:
+            raise ClaraError(
+                f"{path} is not an index of states ({e!r}): delete it, and they are computed again."
+            ) from e
+        self.frames[file] = start
 
     def states(self, take: Take) -> np.ndarray:
         """The states of one take: (N, K, W), float16."""
         if take.file not in self._open:
-            self._open[take.file] = np.load(self.folder / take.file, mmap_mode="r")
+            self._open[take.file] = self._mapped(take.file)
         return self._open[take.file][take.start : take.start + take.frames]
+
+    def _mapped(self, file: str) -> np.ndarray:
+        """The states of a file; they and their index are of one writing, which their number of frames tells."""
+        path = self.folder / file
+        try:
+            found = np.load(path, mmap_mode="r")
+            why = "" if found.ndim == 3 and len(found) == self.frames[file] else f"shape {found.shape}"
+        except (OSError, ValueError) as e:
+            why = str(e)
+        if why:
+            raise ClaraError(
+                f"{path} does not hold the {self.frames[file]} frames of states that its index lists ({why}): delete "
+                f"both, and they are computed again."
+            )
+        return found
 
     def fill(self, model: DualEncoder, data: DataConfig, bf16: bool, stop: Callable[[], bool]) -> Iterator[str]:
         """Compute the missing takes of all clips that `data` wants, left-out corpora included; yields a line of
@@ -176,7 +198,7 @@ class StateStore:
     def _mark(self, made_by: dict[str, object]) -> None:
         path = self.folder / MARK
         if path.is_file():
-            found = json.loads(path.read_text(encoding="utf-8"))
+            found = read_json(path, "what the states were made with")
             other = [k for k in {*found, *made_by} if found.get(k) != made_by.get(k)]
             if other:
                 raise ClaraError(

@@ -24,6 +24,7 @@ from clara.config import ModelConfig, Spec, arch_config, build, to_dict
 from clara.data.parallel import sole_writer
 from clara.errors import ClaraError, unknown
 from clara.model import DualEncoder
+from clara.parsing import parse_json
 from clara.saving import MOVING, check_digests, digests, place_files, settle, sha256_of
 from clara.text.tokenizer import HFTokenizer, Tokenizer, build_tokenizer
 from clara.towers.base import weightless
@@ -160,10 +161,21 @@ def load_checkpoint(folder: str | Path, name: str | None = None) -> Loaded:
         tensors = with_text_of(home, tensors, path)
     tokenizer = _own_tokenizer(config.tokenizer, home)
     if saved_with is not None:
-        check_digests(folder, json.loads(saved_with), WEIGHTS)
+        check_digests(folder, _saved_with(path, saved_with), WEIGHTS)
     model = build_around(config, tensors, str(path))
     check_vocabulary(model, tokenizer, str(folder))
     return Loaded(name or folder.name, model.eval(), tokenizer, sha256_of(path))
+
+
+def _saved_with(path: Path, text: str) -> dict[str, str]:
+    """Digests of the files that a checkpoint's weights were saved with."""
+    try:
+        stated = parse_json(text)
+    except ClaraError:
+        stated = None
+    if not isinstance(stated, dict) or not all(isinstance(digest, str) for digest in stated.values()):
+        raise ClaraError(f"{path} does not state the digests of the files beside it: copy or download it again.")
+    return stated
 
 
 def load_foreign(path: str | Path, family: str, tokenizer: str | None = None, name: str | None = None) -> Loaded:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +9,7 @@ from transformers import AutoConfig, ClapFeatureExtractor
 
 from clara.config import ModelConfig, Spec
 from clara.errors import ClaraError
+from clara.parsing import parse_json
 from clara.text.tokenizer import build_tokenizer
 from clara.towers.hf_text import BERT_RULES, bert_spec
 from clara.towers.htsat import TRANSFORMERS_RULES
@@ -31,7 +31,7 @@ RULES = (
 def is_clap(folder: Path) -> bool:
     """Whether the folder's config.json is of model_type 'clap'."""
     try:
-        config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
+        config = parse_json((folder / "config.json").read_text(encoding="utf-8"))
     except (OSError, ValueError):  # no such file, or none that transformers wrote
         return False
     return isinstance(config, dict) and config.get("model_type") == "clap"
