@@ -79,7 +79,8 @@ class DataConfig:
     `bucket`: so many batches are drawn together and sorted by length, so that short clips share a batch (1 = off;
     towers with batch norm want 1: a bucket holds few corpora, and their statistics are not those of evaluation);
     `broken_most`: so many different clips that cannot be read are told and replaced by others; 0: the first is an error
-    (with several processes each then reads all clips of a batch, so that all of them replace the same)."""
+    (with several processes each then reads all clips of a batch, so that all of them replace the same). Training from
+    stored states leaves them out of the store."""
 
     shards: tuple[str, ...]
     batch_size: int
@@ -197,13 +198,17 @@ class TrainBatches(Dataset):
         self.filler = "-"  # fills up the texts to the same number in every process; nobody's caption
         if config.batch_size % self.world:
             raise ClaraError(f"batch_size {config.batch_size} is no multiple of the {self.world} processes.")
-        self.entries = scan(config)
+        self.entries = self._known(scan(config))
         inventory: dict[str, frozenset[Fact]] = {}
         for e in self.entries:
             corpus = str(e.meta.get("corpus"))
             inventory[corpus] = inventory.get(corpus, frozenset()) | e.facts
         self.plan, self.captioner = Plan(self.entries, config, seed), Captioner(config.captions, inventory)
         self.fact_targets = FactTargets(inventory)
+
+    def _known(self, entries: list[Entry]) -> list[Entry]:
+        """Those of the shards' entries that may be drawn."""
+        return entries
 
     def __getitem__(self, step: int) -> Batch:
         replaced: Counter[int] = Counter()
@@ -304,11 +309,15 @@ class TrainBatches(Dataset):
         waves = []
         for plan, rng, place in zip(plans, rngs, places):
             try:
-                waves.append(render(plan, self.rate, self.config, rng))
+                waves.append(self._wave(plan, rng))
             except BrokenClip as e:
                 e.place = place
                 raise
         return pad_waves([torch.from_numpy(w) for w in waves])
+
+    def _wave(self, plan: ClipPlan, rng: np.random.Generator) -> np.ndarray:
+        """The samples of one clip: float32 (T,)."""
+        return render(plan, self.rate, self.config, rng)
 
 
 def plan_clip(entry: Entry, plan: Plan, mix: MixConfig, rng: np.random.Generator) -> ClipPlan:
