@@ -303,6 +303,26 @@ def test_item_19_headers_that_no_recorder_writes(rate: int, channels: int) -> No
             attempt(bytes(data))
 
 
+@pytest.mark.parametrize("rate", [1, 8e8])
+def test_item_19_rates_of_arrays_that_no_recorder_has(rate: float) -> None:
+    for attempt in (*READERS, waveform.info):
+        with pytest.raises(ClaraError, match=r"Sample rate .*: expected 100 to 4,000,000 Hz"):
+            attempt((WAVE, rate))
+
+
+def test_item_19_room_is_made_for_what_there_is(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A FLAC that states 2^35 samples asked for 128 GiB."""
+    data = bytearray(encoded("FLAC"))
+    stated = int.from_bytes(data[18:26], "big") >> 36 << 36 | 2**35  # STREAMINFO: the lower 36 bits are the length
+    data[18:26] = stated.to_bytes(8, "big")
+    for attempt in READERS:
+        with pytest.raises(ClaraError, match="breaks off"):
+            attempt(bytes(data))
+    monkeypatch.setattr("clara.audio.files.MOST_AT_ONCE", 1000)
+    assert np.allclose(waveform.read(encoded("FLAC"), RATE), WAVE, atol=1e-4)
+    assert np.allclose(waveform.read(encoded("FLAC"), RATE, start=0.5, seconds=1.0), WAVE[8000:24000], atol=1e-4)
+
+
 def test_item_9_decoders_are_quiet(tmp_path: Path) -> None:
     """FFmpeg writes its own warnings to the terminal unless it is told not to."""
     (tmp_path / "a.m4a").write_bytes(filmed("ipod", "aac", WAVE, RATE)[:-300])
