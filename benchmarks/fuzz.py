@@ -366,7 +366,7 @@ def fuzz(kind: str, first: int, count: int, seconds: float, memory: int) -> dict
         out = context.Queue()
         process = context.Process(target=work, args=(kind, first + len(found), first + count, memory, out), daemon=True)
         process.start()
-        patience, at = 300.0, None
+        patience, at = 1800.0, None
         while len(found) < count:
             start = time.monotonic()
             message = None

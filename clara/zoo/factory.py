@@ -23,6 +23,7 @@ from clara.audio import waveform
 from clara.config import ModelConfig, Spec, arch_config, build, to_dict
 from clara.data.parallel import sole_writer
 from clara.errors import ClaraError, unknown
+from clara.hub import said
 from clara.model import DualEncoder
 from clara.parsing import parse_json
 from clara.saving import MOVING, check_digests, digests, place_files, settle, sha256_of
@@ -246,8 +247,13 @@ def load_strictly(model: torch.nn.Module, tensors: Mapping[str, Tensor], where: 
 def build_around(config: ModelConfig, tensors: Mapping[str, Tensor], where: str) -> DualEncoder:
     """The model of `config` with `tensors` as its weights, not copied where their type is the model's own: no second
     set of weights is ever made, and a mapped file is read as far as it is used. ClaraError as `load_strictly`."""
-    with weightless():
-        model = DualEncoder(config)
+    try:
+        with weightless():
+            model = DualEncoder(config)
+    except (RuntimeError, MemoryError) as e:
+        if "allocat" not in str(e):
+            raise
+        raise ClaraError(f"{where}: its config states a model that does not fit into memory ({said(e)}).") from e
     own = model.state_dict(keep_vars=True)
     _check_fit(own, tensors, where)
     filled: dict[int, Tensor] = {}  # by what is filled: weights that a model shares stay shared
