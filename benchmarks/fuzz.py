@@ -66,14 +66,26 @@ def mutate(data: bytes, rng: np.random.Generator) -> bytes:
     return bytes(out)
 
 
+def tiny(folder: Path) -> Path:
+    """A checkpoint folder of a small model with random weights: what is tried is the reading."""
+    from clara.config import arch_config
+    from clara.text.tokenizer import build_tokenizer
+    from clara.zoo.factory import create_model, save_checkpoint
+
+    card = "---\nlicense: cc0-1.0\n---\n# tiny\nRandom weights.\n"
+    return save_checkpoint(folder, create_model("test-conv"), build_tokenizer(arch_config("test-conv").tokenizer), card)
+
+
 def audio(kind: str, folder: Path) -> Case:
-    """Two seconds of sound; it is measured, streamed and embedded."""
+    """Two seconds of a siren; it is measured, read in part and embedded."""
     import soundfile as sf
 
     import clara
+    from clara.apps.synth import siren
     from clara.audio import waveform
 
-    wave = (0.3 * np.sin(np.arange(2 * RATE) ** 1.4 / 40)).astype(np.float32)
+    wave = siren(np.random.default_rng(0), 2.0).astype(np.float32)
+    wave *= 0.5 / np.abs(wave).max()
     buffer, (container, codec) = io.BytesIO(), AUDIO[kind]
     if kind == "m4a":
         import av
@@ -85,7 +97,7 @@ def audio(kind: str, folder: Path) -> Case:
             film.mux([*track.encode(frame), *track.encode(None)])
     else:
         sf.write(buffer, wave, RATE, format=container, subtype=codec)
-    zoo, path = clara.load("clara-small.base", device="cpu"), folder / f"clip.{kind}"
+    zoo, path = clara.load(f"dir:{tiny(folder / 'model')}", device="cpu"), folder / f"clip.{kind}"
 
     def read(data: bytes) -> Any:
         path.write_bytes(data)
@@ -186,13 +198,8 @@ def csv(folder: Path) -> Case:
 def safetensors(folder: Path) -> Case:
     """The weights of a checkpoint."""
     import clara
-    from clara.config import arch_config
-    from clara.text.tokenizer import build_tokenizer
-    from clara.zoo.factory import create_model, save_checkpoint
 
-    card = "---\nlicense: cc0-1.0\n---\n# tiny\nRandom weights.\n"
-    model, tokenizer = create_model("test-conv"), build_tokenizer(arch_config("test-conv").tokenizer)
-    weights = save_checkpoint(folder / "model", model, tokenizer, card) / "model.safetensors"
+    weights = tiny(folder / "model") / "model.safetensors"
 
     def read(data: bytes) -> Any:
         weights.write_bytes(data)
@@ -220,9 +227,97 @@ def pickle(folder: Path) -> Case:
     return good, read
 
 
+def yaml(folder: Path) -> Case:
+    """The config of a checkpoint, and the front matter of its card."""
+    import clara
+    from clara.zoo.lineage import statement
+
+    model = tiny(folder / "model")
+    front = "license: cc0-1.0\ntrained_on: [{corpus: toy, clips: 3, folds: [1, 2]}]\nheld_out: {esc50: fold 5}\n"
+
+    def read(data: bytes) -> Any:
+        config, _, head = data.partition(b"\0")
+        (model / "clara.yaml").write_bytes(config)
+        (model / "README.md").write_bytes(b"---\n" + head + b"---\n# tiny\n")
+        statement(f"dir:{model}")
+        return clara.load(f"dir:{model}", device="cpu").embed_text(["rain"])
+
+    return (model / "clara.yaml").read_bytes() + b"\0" + front.encode(), read
+
+
+def index(folder: Path) -> Case:
+    """A saved index of embeddings; it is searched."""
+    import torch
+
+    from clara.apps.search import Index
+
+    rows = torch.nn.functional.normalize(torch.randn(5, 8, generator=torch.Generator().manual_seed(0)))
+    file = Index(rows, [f"{name}.wav" for name in "abcde"], "model", "0" * 64).save(folder / "i")
+
+    def read(data: bytes) -> Any:
+        file.write_bytes(data)
+        found = Index.load(file)
+        found.nearest(torch.ones(1, found.audio_ND.shape[1]), 3)
+        return found.audio_ND
+
+    return file.read_bytes(), read
+
+
+def npz(folder: Path) -> Case:
+    """What is kept between runs: a result's sample of embeddings, and the texts of a frozen tower."""
+    import torch
+
+    from clara.report.maps import read_sample, write_sample
+    from clara.train.memo import TextMemo
+
+    class Tower(torch.nn.Module):
+        width = 2
+
+        def forward(self, ids_UL: Any, mask_UL: Any) -> Any:
+            return torch.stack([ids_UL.sum(1), mask_UL.sum(1)], 1).float()
+
+    write_sample(folder / "s.npz", np.eye(4, 6), ["dog", "rain", "dog", "siren"])
+    memo = TextMemo(Tower(), folder)
+    memo(torch.tensor([[1, 2, 3], [4, 5, 6]]), torch.ones(2, 3, dtype=torch.bool))
+    memo.save()
+    sample, texts = (folder / "s.npz").read_bytes(), memo.path.read_bytes()
+
+    def read(data: bytes) -> Any:
+        (folder / "s.npz").write_bytes(data[: len(sample)])
+        memo.path.write_bytes(data[len(sample) :])
+        vectors, _ = read_sample(folder / "s.npz")
+        TextMemo(Tower(), folder)
+        return torch.from_numpy(vectors)
+
+    return sample + texts, read
+
+
+def tokenizer(folder: Path) -> Case:
+    """The sentencepiece model of a checkpoint, whose digest is right: its writer means harm."""
+    from safetensors import safe_open
+    from safetensors.torch import save_file
+
+    import clara
+    from clara.saving import digests
+
+    model = tiny(folder / "model")
+    (file,) = model.glob("*.model")
+    with safe_open(model / "model.safetensors", "pt") as weights:
+        tensors = {name: weights.get_tensor(name) for name in weights.keys()}  # noqa: SIM118
+
+    def read(data: bytes) -> Any:
+        file.write_bytes(data)
+        stated = {k: v for k, v in digests(model).items() if k in ("clara.yaml", file.name)}
+        save_file(tensors, model / "model.safetensors", metadata={"saved_with": json.dumps(stated)})
+        return clara.load(f"dir:{model}", device="cpu").embed_text(["rain", "вітер і дощ"])
+
+    return file.read_bytes(), read
+
+
 CASES: dict[str, Callable[[Path], Case]] = {
     **{kind: (lambda folder, kind=kind: audio(kind, folder)) for kind in AUDIO},
     "tar": tar, "json": json_rows, "csv": csv, "safetensors": safetensors, "pickle": pickle,
+    "yaml": yaml, "index": index, "npz": npz, "tokenizer": tokenizer,
 }  # fmt: skip
 
 
@@ -271,7 +366,7 @@ def fuzz(kind: str, first: int, count: int, seconds: float, memory: int) -> dict
         out = context.Queue()
         process = context.Process(target=work, args=(kind, first + len(found), first + count, memory, out), daemon=True)
         process.start()
-        patience, at = 300.0, None
+        patience, at = 1800.0, None
         while len(found) < count:
             start = time.monotonic()
             message = None

@@ -15,9 +15,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Generic, TypeVar
 
-import yaml
-
 from clara.errors import ClaraError, unknown
+from clara.parsing import parse_yaml
 
 T = TypeVar("T")
 CONFIGS = Path(__file__).parent / "configs"
@@ -102,8 +101,8 @@ def load_yaml(path: str | Path) -> dict[str, Any]:
     if not path.is_file():
         raise ClaraError(f"No such file: {path}. Expected a YAML file.")
     try:
-        data = _parsed(path.read_text(encoding="utf-8"))
-    except (yaml.YAMLError, UnicodeDecodeError) as e:
+        data = parse_yaml(path.read_text(encoding="utf-8"))
+    except ValueError as e:  # not UTF-8, or not YAML
         raise ClaraError(f"{path} is not valid YAML: {e}") from e
     if not isinstance(data, dict):
         raise ClaraError(f"{path} holds {type(data).__name__}, expected a mapping of keys to values.")
@@ -126,15 +125,10 @@ def override(data: Mapping[str, Any], settings: Sequence[str]) -> dict[str, Any]
         if not isinstance(node, dict) or last not in node:
             raise unknown(f"key in --set {setting!r}", last, node if isinstance(node, dict) else ())
         try:
-            node[last] = _parsed(text)
-        except yaml.YAMLError as e:
+            node[last] = parse_yaml(text)
+        except ClaraError as e:
             raise ClaraError(f"--set {setting!r}: the value is not valid YAML ({e}).") from e
     return out
-
-
-def _parsed(text: str) -> Any:
-    # libyaml reads a language's file eight times faster than PyYAML's own parser
-    return yaml.load(text, getattr(yaml, "CSafeLoader", yaml.SafeLoader))
 
 
 def _copy(x: Any) -> Any:

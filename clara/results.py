@@ -16,6 +16,7 @@ import numpy as np
 from clara import metrics
 from clara.config import build, without_defaults
 from clara.errors import ClaraError
+from clara.parsing import parse_json
 from clara.saving import whole_file
 
 VERSION = 2
@@ -157,7 +158,7 @@ HOW = ("workers", "cache", "batch_size", "pictures")  # settings that change no 
 def read_results(path: Path) -> ResultFile:
     """Read a file that `clara eval` wrote. ClaraError for any other, and for one of another version."""
     try:
-        data = json.loads(path.read_text(encoding="utf-8"))
+        data = parse_json(path.read_text(encoding="utf-8"))
     except (OSError, ValueError) as e:
         raise ClaraError(f"{path} cannot be read as a result ({e}): expected JSON written by clara eval.") from e
     if not isinstance(data, dict) or not {"recipe", "checkpoint"} <= data.keys():

@@ -16,6 +16,7 @@ import torch
 from tiny import tiny_zoo
 
 from clara.audio import waveform
+from clara.data.video import _sound
 from clara.errors import ClaraError, MissingDependency
 from clara.zoo.embedder import Embedder
 
@@ -302,6 +303,26 @@ def test_item_19_headers_that_no_recorder_writes(rate: int, channels: int) -> No
             attempt(bytes(data))
 
 
+@pytest.mark.parametrize("rate", [1, 8e8])
+def test_item_19_rates_of_arrays_that_no_recorder_has(rate: float) -> None:
+    for attempt in (*READERS, waveform.info):
+        with pytest.raises(ClaraError, match=r"Sample rate .*: expected 100 to 4,000,000 Hz"):
+            attempt((WAVE, rate))
+
+
+def test_item_19_room_is_made_for_what_there_is(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A FLAC that states 2^35 samples asked for 128 GiB."""
+    data = bytearray(encoded("FLAC"))
+    stated = int.from_bytes(data[18:26], "big") >> 36 << 36 | 2**35  # STREAMINFO: the lower 36 bits are the length
+    data[18:26] = stated.to_bytes(8, "big")
+    for attempt in READERS:
+        with pytest.raises(ClaraError, match="breaks off"):
+            attempt(bytes(data))
+    monkeypatch.setattr("clara.audio.files.MOST_AT_ONCE", 1000)
+    assert np.allclose(waveform.read(encoded("FLAC"), RATE), WAVE, atol=1e-4)
+    assert np.allclose(waveform.read(encoded("FLAC"), RATE, start=0.5, seconds=1.0), WAVE[8000:24000], atol=1e-4)
+
+
 def test_item_9_decoders_are_quiet(tmp_path: Path) -> None:
     """FFmpeg writes its own warnings to the terminal unless it is told not to."""
     (tmp_path / "a.m4a").write_bytes(filmed("ipod", "aac", WAVE, RATE)[:-300])
@@ -322,3 +343,20 @@ def test_fuzzing_damage_is_told_wherever_reading_begins() -> None:
     for span in ({}, {"start": 0.5, "seconds": 1.0}, {"start": 1.5}):
         with pytest.raises(ClaraError, match=r"bytes> (is damaged|breaks off|cannot)"):
             waveform.read(bytes(data), RATE, **span)
+
+
+def test_fuzzing_many_channels_of_a_film(tmp_path: Path) -> None:
+    """PyAV reads past the end of its list of planes, which ended the process at a header of 28 channels."""
+    path, layout = tmp_path / "a.mka", "hexadecagonal"
+    with av.open(str(path), "w", format="matroska") as film:
+        track = film.add_stream("wavpack", rate=RATE, layout=layout)
+        frame = av.AudioFrame.from_ndarray(np.tile(WAVE[:RATE], (16, 1)).T.reshape(1, -1).copy(), "flt", layout)
+        frame.sample_rate, frame.pts = RATE, 0
+        for piece in av.AudioResampler(track.format, layout, RATE).resample(frame):
+            film.mux(track.encode(piece))
+        film.mux(track.encode(None))
+    for read in (waveform.info, lambda source: waveform.read(source, RATE)):
+        with pytest.raises(ClaraError, match=r"a\.mka has 16 channels: expected at most 8"):
+            read(path)
+    blocks = [block for block, _ in _sound(path)]
+    assert blocks[0].shape[1] == 16 and abs(np.concatenate(blocks)[100:200] - WAVE[100:200, None]).max() < 0.01

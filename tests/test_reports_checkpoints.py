@@ -256,3 +256,16 @@ def test_17_what_numpy_and_torch_write_is_read(tmp_path: Path) -> None:
             assert same(data[name], value), name
             assert data[name].dtype in (value.dtype, getattr(value.dtype, "newbyteorder", lambda _: None)("=")), name
         assert data["turned"].untyped_storage().data_ptr() == data["part"].untyped_storage().data_ptr()
+
+
+def test_fuzzing_places_that_no_file_has_are_damage(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """torch's reader may ask the system for a place before the file's beginning, which is an OSError."""
+
+    def reader(file: object) -> None:
+        raise OSError(22, "Invalid argument")
+
+    path = tmp_path / "a.pt"
+    path.write_bytes(saved(STATE))
+    monkeypatch.setattr("torch._C.PyTorchFileReader", reader)
+    with pytest.raises(ClaraError, match=r"a\.pt is not a pickle of weights, or damaged"):
+        read_pickled(path)

@@ -199,3 +199,22 @@ def test_19_headers_that_no_recording_has(rate: int, channels: int, tmp_path: Pa
     for call in (lambda s: read(s, 16000), info):
         with pytest.raises(ClaraError, match=r"(states|cannot be decoded)"):
             call(path)
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"audio_config": "x"},
+        {"text_config": {"hidden_size": "x"}},
+        {"text_config": {"vocab_size": 10**12}},
+        {"text_config": [1]},
+    ],
+)
+def test_fuzzing_configs_of_other_projects(change: dict[str, object], copy: Path) -> None:
+    """transformers raises errors of its own kind at values of other types, and takes sizes for granted."""
+    config = json.loads((copy / "config.json").read_text())
+    for key, value in change.items():
+        config[key] = {**config[key], **value} if isinstance(value, dict) else value
+    (copy / "config.json").write_text(json.dumps(config))
+    with pytest.raises(ClaraError, match=r"do not describe a ClapModel|does not fit"):
+        load_checkpoint(copy)

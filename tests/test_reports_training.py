@@ -18,7 +18,8 @@ from tiny import save_tiny
 from tones import tone, tone_config, write_tones
 
 from clara.config import arch_config
-from clara.data.loader import TrainBatches, make_loader
+from clara.data.loader import MixConfig, TrainBatches, make_loader
+from clara.data.states import StateBatches, StatesConfig, StateStore
 from clara.errors import ClaraError
 from clara.eval.contamination import judge, training_of
 from clara.text.tokenizer import build_tokenizer
@@ -26,6 +27,7 @@ from clara.train.average import average
 from clara.train.finetune import finetune
 from clara.train.recipe import TrainConfig
 from clara.train.trainer import Trainer, run
+from clara.zoo.factory import create_model
 from clara.zoo.lineage import front_matter, inherited, statement, with_front
 
 CARD = {
@@ -102,13 +104,13 @@ def test_8_a_repository_of_the_table_is_known_by_its_row() -> None:
     assert training_of("hf:org/unknown") is None
 
 
-def broken_tones(path: Path, broken: int, clips: int = 16) -> str:
+def broken_tones(path: Path, broken: int, clips: int = 16, **more: str) -> str:
     """A shard of tones of which the first `broken` hold no audio."""
     with tarfile.open(path, "w") as tar:
         for i in range(clips):
             wave = io.BytesIO()
             sf.write(wave, tone(200.0 + 50 * i), 16000, format="WAV")
-            meta = {"text": [f"tone {i % 4}"], "corpus": "tones", "split": "train", "seconds": 0.4}
+            meta = {"text": [f"tone {i % 4}"], "corpus": "tones", "split": "train", "seconds": 0.4, **more}
             audio = b"no audio" if i < broken else wave.getvalue()
             for name, data in ((f"{i:03d}.wav", audio), (f"{i:03d}.json", json.dumps(meta).encode())):
                 info = tarfile.TarInfo(name)
@@ -146,6 +148,38 @@ def test_13_the_replacement_follows_from_seed_and_step(tmp_path: Path) -> None:
         assert batch.keys == halves[0].keys + halves[1].keys and not {"000", "001", "002"} & set(batch.keys)
         assert halves[0].broken == halves[1].broken == batch.broken
         assert torch.equal(batch.positive_BU, halves[0].positive_BU[:, : batch.positive_BU.shape[1]])
+
+
+def test_13_broken_clips_are_left_out_of_stored_states(tmp_path: Path) -> None:
+    """By choice, counted and bounded as in training on waves; a clip that was mended since is taken."""
+    torch.manual_seed(0)
+    model, tokenizer = create_model("test-whisper-own").eval(), build_tokenizer(arch_config("test-conv").tokenizer)
+    shard, place = broken_tones(tmp_path / "a.tar", 2, label="dog", task="sound"), tmp_path / "states"
+    data = dataclasses.replace(config_of(shard, tmp_path, 0).data, mix=MixConfig(1.0, background=1.0))
+
+    def fill(most: int) -> list[str]:
+        store = StateStore(StatesConfig(str(place), 2))
+        return list(store.fill(model, dataclasses.replace(data, broken_most=most), False, lambda: False))
+
+    def batches(most: int) -> StateBatches:
+        store = StateStore(StatesConfig(str(place), 2))
+        return StateBatches(dataclasses.replace(data, broken_most=most), tokenizer, 16000, 0, (0, 1), store)
+
+    with pytest.raises(ClaraError, match=r"sample '00\d'.*data\.broken_most=0"):
+        fill(0)
+    with pytest.raises(ClaraError, match=r"sample '00\d'.*data\.broken_most=1"):
+        fill(1)
+    told = [line for line in fill(2) if line.startswith("left out")]
+    assert len(told) == 2 and all(f"sample '{key}'" in line for key, line in zip(("000", "001"), sorted(told)))
+    found = batches(2)
+    assert {e.key for e in found.entries} == {f"{i:03d}" for i in range(2, 16)}
+    assert not {"000", "001"} & {key for step in range(8) for key in found[step].keys}
+    with pytest.raises(ClaraError, match="2 clips that cannot be read"):
+        batches(1)
+    assert any(take.partner for take in found.store.takes.values())
+    broken_tones(tmp_path / "a.tar", 0, label="dog", task="sound")
+    fill(0)
+    assert len(batches(0).entries) == 16
 
 
 def test_13_a_kill_loses_minutes_and_not_the_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -18,6 +18,7 @@ FLOORS = {
     "deferred": 0,
     "hub": 0,
     "saving": 0,
+    "parsing": 0,
     "results": 1,
     "layers": 1,
     "audio": 1,

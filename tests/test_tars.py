@@ -131,3 +131,24 @@ def test_one_tar_behind_another_is_not_read_as_one(tmp_path: Path, flac: bytes) 
     (tmp_path / "0.tar").write_bytes(whole + whole)
     with pytest.raises(ClaraError, match="more data behind it"):
         list(scan_tar(str(tmp_path / "0.tar")))
+
+
+@pytest.mark.parametrize("reader", READERS)
+@pytest.mark.parametrize("kind", ["hard", "soft", "sparse"])
+def test_members_whose_bytes_lie_elsewhere_are_refused(tmp_path: Path, flac: bytes, reader: str, kind: str) -> None:
+    """Two hard links of one file vanished as a sample, and a sparse file gave bytes that were not its own."""
+    path = tmp_path / "0.tar"
+    with tarfile.open(path, "w", format=tarfile.GNU_FORMAT) as tar:
+        for name, data in (("a/0.flac", flac), ("a/0.json", JSON)):
+            member = tarfile.TarInfo(name)
+            member.size = len(data)
+            tar.addfile(member, io.BytesIO(data))
+        for name in ("b/1.flac", "b/1.json"):
+            member = tarfile.TarInfo(name)
+            member.linkname = name.replace("b/1", "a/0")
+            member.type = tarfile.LNKTYPE if kind == "hard" else tarfile.SYMTYPE
+            if kind == "sparse":
+                member.type, member.linkname = tarfile.GNUTYPE_SPARSE, ""
+            tar.addfile(member)
+    with pytest.raises(ClaraError, match=r"b/1\.flac is a link"):
+        READERS[reader](path)

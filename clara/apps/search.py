@@ -16,6 +16,7 @@ from tqdm import tqdm
 
 from clara.audio.sources import describe, expand
 from clara.errors import ClaraError, MissingDependency
+from clara.parsing import parse_json
 from clara.saving import safetensors_file, whole_file
 from clara.zoo.embedder import Embedder, check_finite
 
@@ -92,7 +93,7 @@ class Index:
             audio_ND = tensors["audio"]
             if "about" not in tensors:
                 raise ClaraError(f"The index at {path} is of two files, which may not belong together: build it again.")
-            data = json.loads(tensors["about"].numpy().tobytes())
+            data = parse_json(tensors["about"].numpy().tobytes())
             index = cls(audio_ND, list(data["paths"]), data["model"], data["sha256"])
         except ClaraError:
             raise

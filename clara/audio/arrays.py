@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 
+from clara.audio.decoder import LEAST_RATE, MOST_RATE
 from clara.errors import ClaraError
 
 MOST_CHANNELS = 8  # of an array: 7.1; above that it is a batch of clips
@@ -37,11 +38,14 @@ def samples(source: Any) -> tuple[np.ndarray, int]:
 
 
 def whole_rate(rate: Any) -> int:
-    """A sample rate as a whole number; 16000.0 is one. ClaraError for anything else."""
+    """A sample rate as a whole number; 16000.0 is one. ClaraError for anything else,
+    and beyond what recorders have: resampling by it would ask for any amount of memory."""
     if isinstance(rate, np.ndarray) and rate.ndim == 0:
         rate = rate[()]
     if isinstance(rate, bool | np.bool_) or not isinstance(rate, Integral | Real) or rate != rate // 1 or rate <= 0:
         raise ClaraError(f"Sample rate {rate!r}: expected a whole number of Hz above 0.")
+    if not LEAST_RATE <= rate <= MOST_RATE:
+        raise ClaraError(f"Sample rate {rate!r}: expected {LEAST_RATE} to {MOST_RATE:,} Hz.")
     return int(float(rate))
 
 

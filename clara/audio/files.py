@@ -22,6 +22,7 @@ from clara.audio.sniff import Slice, first_mp3_frame, kind_of, ogg_links, size_o
 from clara.errors import ClaraError
 
 UNKNOWN = 0x7FFFF000  # sizes from here on stand for "until the end": 2 GiB less a page, 2 GiB, 4 GiB
+MOST_AT_ONCE = 1 << 26  # samples; room for more is made as they come, whatever a header states
 SLACK_SECONDS = 0.05  # headers round
 LAST_MP3_FRAMES = 2  # a frame that broke off, and the one whose bits began in it
 COUNT_MAX = 0x7FFFFFFFFFFFFFFF  # libsndfile's frames of a FLAC that states none
@@ -98,6 +99,8 @@ class AudioFile(Decoder):
         if self.frames is None:
             return super().read(start, count)
         left = max(0, self.frames - start)
+        if (left if count is None else min(count, left)) * self.channels > MOST_AT_ONCE:
+            return super().read(start, count)
         count = left if count is None else min(count, left)
         try:
             if start:

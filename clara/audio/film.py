@@ -20,6 +20,7 @@ FORMATS = (
 CONTAINERS_ALONE = {"format_whitelist": FORMATS}
 SEEKABLE = ("mp4", "matroska")  # others tell the time of a frame by guessing
 EXPECTED = "Expected wav, flac, ogg, opus, mp3, m4a or another common kind of file."
+MOST_PLANES = 8  # AV_NUM_DATA_POINTERS
 PREROLL = 1.0  # seconds decoded before a span: codecs need some frames to settle
 
 
@@ -155,9 +156,18 @@ class Film(Decoder):
                         if broken is not None:
                             raise self._damaged(broken, frame.time)
                         begun = True
+                        self._refuse_planes(frame)
                         yield frame.time, _samples(frame), frame.sample_rate
             except (self.av.FFmpegError, OSError) as e:
                 raise (self._damaged(e, None) if begun else self._refused(e)) from e
+
+    def _refuse_planes(self, frame: Any) -> None:
+        """PyAV reads past the list of a frame's planes where there are more of them than FFmpeg keeps in it."""
+        if frame.format.is_planar and frame.layout.nb_channels > MOST_PLANES:
+            raise ClaraError(
+                f"{self.name} has {frame.layout.nb_channels} channels: expected at most {MOST_PLANES} of this kind of "
+                "sound. Its header is damaged, or `ffmpeg -i OLD -ac 1 NEW` makes one channel of them."
+            )
 
     def _damaged(self, error: Exception, time: float | None) -> ClaraError:
         where = "" if time is None else f" before {time:.1f} s"

@@ -18,6 +18,7 @@ from clara.data.parallel import run_jobs, sole_writer
 from clara.data.samples import read_index, read_shard
 from clara.data.tars import groups, tars_below, writer
 from clara.errors import ClaraError
+from clara.parsing import parse_json
 from clara.saving import sha256_of, write_json
 
 Addition = Mapping[str, Any]
@@ -49,7 +50,10 @@ def _work_through(
     done: dict[str, Any] = {}
     if cache.is_file():
         *whole, rest = cache.read_bytes().split(b"\n")  # Unicode has other ends of lines, which a text may hold
-        done = dict(json.loads(line) for line in whole)
+        try:
+            done = dict(parse_json(line) for line in whole)
+        except (ValueError, TypeError) as e:
+            raise ClaraError(f"{cache} is damaged ({e}): delete it, and what it held is computed again.") from e
         if rest:  # cut off, maybe within a letter
             cache.write_bytes(b"".join(line + b"\n" for line in whole))
     left = [k for k in keys if k not in done]

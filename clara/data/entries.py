@@ -28,9 +28,13 @@ BLACKLISTED = "blacklisted"  # of WavCaps: what test sets hold too
 
 
 class BrokenClip(ClaraError):
-    """A clip that cannot be read; `place` is its place in the batch."""
+    """A clip that cannot be read: `entry`, and its place in the batch."""
 
     place = -1
+
+    def __init__(self, entry: Entry, why: object) -> None:
+        super().__init__(f"{entry.tar}: sample {entry.key!r}: {why}")
+        self.entry = entry
 
 
 @dataclass(frozen=True)
@@ -113,4 +117,4 @@ def read_entry(entry: Entry, sample_rate: int) -> np.ndarray:
     try:
         return read(data, sample_rate)
     except ClaraError as e:
-        raise BrokenClip(f"{entry.tar}: sample {entry.key!r}: {e}") from e
+        raise BrokenClip(entry, e) from e

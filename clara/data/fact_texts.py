@@ -24,6 +24,7 @@ from clara.data.entries import Entry, scan
 from clara.data.loader import DataConfig
 from clara.data.manifest import read_table
 from clara.errors import ClaraError
+from clara.parsing import parse_json
 from clara.text.captions import Captioner, Fact, known
 from clara.text.prompts import TASKS, task_labels
 from clara.text.tokenizer import Tokenizer
@@ -120,7 +121,7 @@ def _events(path: str | None) -> list[list[str]]:
     found: dict[str, list[str]] = defaultdict(list)
     try:
         for line in Path(path).read_text(encoding="utf-8").splitlines():
-            row = json.loads(line)
+            row = parse_json(line)
             found[json.dumps(sorted(e[:2] for e in row["events"]))].append(row["text"])
     except (OSError, ValueError, KeyError, TypeError) as e:
         raise ClaraError(f"texts.events={path!r} cannot be read ({e}): expected what captions_match.py writes.") from e

@@ -105,7 +105,8 @@ class DataConfig:
     mix: MixConfig = MixConfig()
     """Mixing of clips."""
     broken_most: int = 0
-    """Unreadable clips that are reported and replaced before the run stops; 0 = stop at the first."""
+    """Unreadable clips that are reported and replaced before the run stops; 0 = stop at the first. Stored states leave
+    them out."""
 
 
 @dataclass
@@ -210,13 +211,17 @@ class TrainBatches(Dataset):
         self.filler = "-"  # fills up the texts to the same number in every process; nobody's caption
         if config.batch_size % self.world:
             raise ClaraError(f"batch_size {config.batch_size} is not a multiple of the {self.world} processes.")
-        self.entries = scan(config)
+        self.entries = self._known(scan(config))
         inventory: dict[str, frozenset[Fact]] = {}
         for e in self.entries:
             corpus = str(e.meta.get("corpus"))
             inventory[corpus] = inventory.get(corpus, frozenset()) | e.facts
         self.plan, self.captioner = Plan(self.entries, config, seed), Captioner(config.captions, inventory)
         self.fact_targets = FactTargets(inventory)
+
+    def _known(self, entries: list[Entry]) -> list[Entry]:
+        """Those of the shards' entries that may be drawn."""
+        return entries
 
     def __getitem__(self, step: int) -> Batch:
         replaced: Counter[int] = Counter()
@@ -317,11 +322,15 @@ class TrainBatches(Dataset):
         waves = []
         for plan, rng, place in zip(plans, rngs, places):
             try:
-                waves.append(render(plan, self.rate, self.config, rng))
+                waves.append(self._wave(plan, rng))
             except BrokenClip as e:
                 e.place = place
                 raise
         return pad_waves([torch.from_numpy(w) for w in waves])
+
+    def _wave(self, plan: ClipPlan, rng: np.random.Generator) -> np.ndarray:
+        """The samples of one clip: float32 (T,)."""
+        return render(plan, self.rate, self.config, rng)
 
 
 def plan_clip(entry: Entry, plan: Plan, mix: MixConfig, rng: np.random.Generator) -> ClipPlan:

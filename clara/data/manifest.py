@@ -15,6 +15,7 @@ from types import ModuleType
 from typing import Any, Literal
 
 from clara.errors import ClaraError, unknown
+from clara.parsing import number_of_seconds, parse_json
 from clara.saving import whole_file
 
 TASKS = ("emotion", "sound", "instrument", "word", "language", "speaker", "arousal", "caption")
@@ -103,9 +104,9 @@ def _value(key: str, value: Any, where: str) -> Any:
     if value is None and FIELDS[key].default is None:
         return None
     if key == "seconds":
-        if isinstance(value, int | float) and not isinstance(value, bool) and value >= 0:
-            return float(value)
-        raise ClaraError(f"{where}: 'seconds' is {value!r}, expected a number of at least 0, or null.")
+        if (seconds := number_of_seconds(value)) is not None:
+            return seconds
+        raise ClaraError(f"{where}: 'seconds' is {value!r}, expected a number of at least 0, finite, or null.")
     if isinstance(value, str):
         return value
     raise ClaraError(f"{where}: {key!r} is {value!r} ({type(value).__name__}), expected text.")
@@ -149,16 +150,21 @@ def _read_lines(path: Path) -> Iterator[Row]:
             for number, line in enumerate(file, start=1):
                 if not line.strip():
                     continue
-                row = row_from_dict(json.loads(line), f"{path}:{number}")
+                row = row_from_dict(_object(line, f"{path}:{number}"), f"{path}:{number}")
                 rows += 1
                 audio = _moved(row.audio, lambda p: os.path.normpath(path.parent / p))
                 yield dataclasses.replace(row, audio=audio)
-    except json.JSONDecodeError as e:
-        raise ClaraError(f"{path}:{number}: not valid JSON ({e}). Expected one object per line.") from e
     except UnicodeDecodeError as e:
         raise ClaraError(f"{path}: not UTF-8 after line {number} ({e.reason}).") from e
     if not rows:
         raise ClaraError(f"{path} holds no rows.")
+
+
+def _object(line: str, where: str) -> Any:
+    try:
+        return parse_json(line)
+    except ClaraError as e:
+        raise ClaraError(f"{where}: no valid JSON ({e}). Expected one object a line.") from e
 
 
 def write_manifest(path: str | Path, rows: Iterable[Row]) -> int:

@@ -6,7 +6,6 @@ or a list, `tag`, `original_data`) and the original CLARA's (that in `DATASET/SP
 
 from __future__ import annotations
 
-import json
 import re
 import tarfile
 from collections.abc import Collection, Iterator, Mapping
@@ -21,6 +20,7 @@ from clara.audio.waveform import info, stream
 from clara.data.manifest import TEXTS, Row, row_from_dict
 from clara.data.tars import content, grouped, groups, tars_below
 from clara.errors import ClaraError, MissingDependency
+from clara.parsing import number_of_seconds, parse_json
 from clara.saving import sha256_of
 from clara.text.captions import facts_of, known
 
@@ -114,8 +114,8 @@ def _description(parts: Mapping[str, Any], where: str) -> Any:
 
 def _parsed(text: bytes | str, where: str) -> Any:
     try:
-        return json.loads(text)
-    except ValueError as e:
+        return parse_json(text)
+    except ClaraError as e:
         raise ClaraError(f"{where}: invalid JSON ({e}).") from e
 
 
@@ -148,7 +148,7 @@ def row_from_meta(meta: Any, audio: str, where: str = "sample") -> Row:
             "audio": audio,
             "corpus": str(meta.get("corpus") or (above[-1] if above else "unnamed")),
             "split": _split(str(meta.get("split") or split)),
-            "seconds": _number(meta.get("seconds")),
+            "seconds": number_of_seconds(meta.get("seconds")),
             "language": _language(_first(meta, told, ("language",))),
             "original": dict(original),
         }
@@ -231,10 +231,6 @@ def _texts(value: Any) -> list[str]:
 
 def _language(tag: str | None) -> str | None:
     return tag.replace("_", "-").partition("-")[0].lower() if tag else None
-
-
-def _number(value: Any) -> float | None:
-    return float(value) if isinstance(value, int | float) and not isinstance(value, bool) and value >= 0 else None
 
 
 def read_shard(path: str | Path) -> Iterator[Sample]:
@@ -326,10 +322,10 @@ def read_index(folder: str | Path) -> dict[str, Any]:
     """`index.json` of a folder: count, hours and, per shard, name, count, hours, sha256, licences, skipped rows."""
     path = Path(folder) / "index.json"
     try:
-        index = json.loads(path.read_text(encoding="utf-8"))
-        if isinstance(index["shards"], list):
+        index = parse_json(path.read_text(encoding="utf-8"))
+        if all(isinstance(s["name"], str) and isinstance(s["sha256"], str) for s in index["shards"]):
             return index
-        reason = "'shards' is not a list"
+        reason = "a shard without name or sha256"
     except FileNotFoundError as e:
         raise ClaraError(f"{folder} has no index.json: expected a folder written by `clara shards`.") from e
     except (ValueError, KeyError, TypeError) as e:

@@ -28,6 +28,7 @@ from clara.data.samples import read_index
 from clara.data.shards import ShardConfig, encode, meta_from_row, write_index
 from clara.data.tars import tars_below, writer
 from clara.errors import ClaraError
+from clara.parsing import parse_json
 from clara.saving import sha256_of
 from clara.text.captions import SOUND_TASKS, Fact
 
@@ -150,7 +151,7 @@ def read_lines(path: str | Path) -> list[Line]:
 
 def _line(text: str, where: str) -> Line:
     try:
-        data = json.loads(text)
+        data = parse_json(text)
         events, stages = tuple(tuple(map(str, e)) for e in data["events"]), tuple(map(int, data["stages"]))
         if data["text"] and events and len(events) == len(stages) and all(len(e) in (2, 3) for e in events):
             return Line(str(data["text"]), events, stages, data.get("source"))

@@ -24,19 +24,20 @@ from torch.nn.utils.rnn import pad_sequence
 
 from clara.audio.features import pad_waves
 from clara.config import to_dict
-from clara.data.entries import Entry, scan
+from clara.data.entries import BrokenClip, Entry, scan
 from clara.data.loader import ClipPlan, DataConfig, Plan, TrainBatches, plan_clip, render
 from clara.data.parallel import sole_writer
 from clara.errors import ClaraError
 from clara.layers import bf16_pays
 from clara.model import DualEncoder
+from clara.parsing import read_json
 from clara.saving import whole_file
 from clara.text.tokenizer import Tokenizer
 
 PART = 256  # clips a file
 SECONDS = 120.0  # of audio that is encoded at once
 WAIT_SECONDS = 60.0  # for another run that looks whether the folder is complete
-MARK = "states.json"
+MARK, BROKEN = "states.json", "broken.json"
 
 
 @dataclass(frozen=True)
@@ -91,6 +92,8 @@ class StateStore:
     def __init__(self, config: StatesConfig) -> None:
         self.config, self.folder = config, Path(config.folder)
         self.takes: dict[tuple[str, int], Take] = {}
+        self.frames: dict[str, int] = {}  # of each file
+        self.broken: dict[str, str] = {}  # why clips cannot be read, by name
         self._read_all()
         self._open: dict[str, np.ndarray] = {}
 
@@ -101,29 +104,54 @@ class StateStore:
     def _read_all(self) -> None:
         for path in sorted(self.folder.glob("take-*/*.json")):
             self._read(path)
+        if (path := self.folder / BROKEN).is_file():
+            found = read_json(path, "what is wrong with clips")
+            self.broken = {str(name): str(why) for name, why in found.items()} if isinstance(found, dict) else {}
 
     def _read(self, path: Path) -> None:
         number, start = int(path.parent.name.removeprefix("take-")), 0
-        for clip in json.loads(path.read_text(encoding="utf-8")):
-            file = str(path.with_suffix(".npy").relative_to(self.folder))
-            mixed = (clip["partner"], clip["compose"], clip["named"], clip["snr"])
-            place = Take(number, clip["size"], file, start, clip["frames"], *mixed)
-            self.takes[clip["name"], number] = place
-            start += clip["frames"]
+        file = str(path.with_suffix(".npy").relative_to(self.folder))
+        try:
+            for clip in read_json(path, "an index of states"):
+                mixed = (clip["partner"], clip["compose"], clip["named"], clip["snr"])
+                self.takes[clip["name"], number] = Take(number, clip["size"], file, start, clip["frames"], *mixed)
+                start += clip["frames"]
+        except (KeyError, TypeError) as e:
+            raise ClaraError(
+                f"{path} is not an index of states ({e!r}): delete it, and they are computed again."
+            ) from e
+        self.frames[file] = start
 
     def states(self, take: Take) -> np.ndarray:
         """The states of one take: (N, K, W), float16."""
         if take.file not in self._open:
-            self._open[take.file] = np.load(self.folder / take.file, mmap_mode="r")
+            self._open[take.file] = self._mapped(take.file)
         return self._open[take.file][take.start : take.start + take.frames]
+
+    def _mapped(self, file: str) -> np.ndarray:
+        """The states of a file; they and their index are of one writing, which their number of frames tells."""
+        path = self.folder / file
+        try:
+            found = np.load(path, mmap_mode="r")
+            why = "" if found.ndim == 3 and len(found) == self.frames[file] else f"shape {found.shape}"
+        except (OSError, ValueError) as e:
+            why = str(e)
+        if why:
+            raise ClaraError(
+                f"{path} does not hold the {self.frames[file]} frames of states that its index lists ({why}): delete "
+                f"both, and they are computed again."
+            )
+        return found
 
     def fill(self, model: DualEncoder, data: DataConfig, bf16: bool, stop: Callable[[], bool]) -> Iterator[str]:
         """Compute the missing takes of all clips that `data` wants, left-out corpora included; yields a line of
         progress per file. Ends early, between two files, when `stop()`.
 
+        Clips that cannot be read, `data.broken_most` of them at most, are told and left out.
+
         Raises:
-            ClaraError: the folder holds states of other weights or settings, another process fills it now, or a clip
-                cannot be read.
+            ClaraError: the folder holds states of other weights or settings, another process fills it now, or more
+                clips cannot be read.
         """
         self.folder.mkdir(parents=True, exist_ok=True)
         with sole_writer(self.folder, WAIT_SECONDS):
@@ -137,6 +165,8 @@ class StateStore:
         self.check(entries)
         plan, rate = Plan(entries, data, self.config.seed), model.front_end.sample_rate
         model.eval()
+        names = {name_of(e) for e in entries}
+        self.broken = {name: why for name, why in self.broken.items() if name not in names}  # they may be mended
         for number in range(self.config.takes):
             missing = [e for e in entries if (name_of(e), number) not in self.takes]
             missing.sort(key=lambda e: float(e.meta.get("seconds") or 0.0))
@@ -145,10 +175,30 @@ class StateStore:
                 if stop():
                     return
                 plans = [plan_clip(e, plan, data.mix, self._rng(number, e, 1)) if number else ClipPlan(e) for e in part]
-                waves = [self.wave(p, number, rate, data) for p in plans]
-                self._write(number, plans, [s for w in _batches(waves, rate) for s in encode(model, w, bf16)])
+                before = len(self.broken)
+                read = [(p, w) for p in plans if (w := self._readable(p, number, rate, data, names)) is not None]
+                yield from [f"left out: {why}" for why in list(self.broken.values())[before:]]
+                if read:
+                    waves = [w for _, w in read]
+                    states = [s for w in _batches(waves, rate) for s in encode(model, w, bf16)]
+                    self._write(number, [p for p, _ in read], states)
                 left -= len(part)
                 yield f"states: take {number + 1} of {self.config.takes}, {left} clips left"
+
+        with whole_file(self.folder / BROKEN) as part_file:
+            part_file.write_text(json.dumps(self.broken, indent=1), encoding="utf-8")
+
+    def _readable(self, plan: ClipPlan, number: int, rate: int, data: DataConfig, names: set[str]) -> np.ndarray | None:
+        """The wave of a take; None where its clip, or the one mixed with it, is broken and may be left out."""
+        try:
+            return self.wave(plan, number, rate, data)
+        except BrokenClip as e:
+            self.broken[name_of(e.entry)] = str(e)
+            if len(found := names & self.broken.keys()) > data.broken_most:
+                raise ClaraError(
+                    f"{e} (data.broken_most={data.broken_most}; {len(found)} clips so far cannot be read.)"
+                ) from e
+            return None
 
     def check(self, entries: Sequence[Entry]) -> None:
         """ClaraError where a name stands for two clips, of `entries` or of these and the store."""
@@ -174,7 +224,7 @@ class StateStore:
     def _mark(self, made_by: dict[str, object]) -> None:
         path = self.folder / MARK
         if path.is_file():
-            found = json.loads(path.read_text(encoding="utf-8"))
+            found = read_json(path, "what the states were made with")
             other = [k for k in {*found, *made_by} if found.get(k) != made_by.get(k)]
             if other:
                 raise ClaraError(
@@ -245,8 +295,9 @@ class StateBatches(TrainBatches):
         ranks: tuple[int, int],
         store: StateStore,
     ) -> None:
+        self.store = store
         super().__init__(config, tokenizer, sample_rate, seed, ranks)
-        self.store, self.by_name = store, {name_of(e): e for e in self.entries}
+        self.by_name = {name_of(e): e for e in self.entries}
         store.check(self.entries)
         numbers = range(store.config.takes)
         # a take whose partner this run leaves out would let it hear a clip that it must not
@@ -256,6 +307,18 @@ class StateBatches(TrainBatches):
                 f"{store.folder} lacks the states of {len(lacking)} clips, {lacking[0]!r} among them: train once "
                 "without interruption, so that it is filled."
             )
+
+    def _known(self, entries: list[Entry]) -> list[Entry]:
+        """Without those that could not be read when the store was filled."""
+        stored = {name for name, _ in self.store.takes}
+        broken = [e for e in entries if name_of(e) in self.store.broken and name_of(e) not in stored]
+        if len(broken) > self.config.broken_most:
+            raise ClaraError(
+                f"{self.store.folder} lacks {len(broken)} clips that cannot be read, {broken[0].key!r} among them "
+                f"(data.broken_most={self.config.broken_most})."
+            )
+        gone = {name_of(e) for e in broken}
+        return [e for e in entries if name_of(e) not in gone]
 
     def _may_use(self, name: str, number: int) -> bool:
         take = self.store.takes.get((name, number))
@@ -285,8 +348,11 @@ class DistilBatches(StateBatches):
 
     def _audio(self, plans: Sequence[ClipPlan], step: int, places: Sequence[int]) -> tuple[Tensor, Tensor]:
         """Waves (B, T) and their lengths in samples."""
-        waves = [self.store.wave(p, p.take.number, self.rate, self.config) for p in plans]
-        return pad_waves([torch.from_numpy(w) for w in waves])
+        return TrainBatches._audio(self, plans, step, places)
+
+    def _wave(self, plan: ClipPlan, rng: np.random.Generator) -> np.ndarray:
+        """The samples that the take's states were computed from: float32 (T,)."""
+        return self.store.wave(plan, plan.take.number, self.rate, self.config)
 
     def _target(self, plans: Sequence[ClipPlan]) -> Tensor:
         return self.target_KD[[self.targets[name_of(p.entry), p.take.number] for p in plans]]

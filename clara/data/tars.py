@@ -110,7 +110,8 @@ def members(path: Path) -> Iterator[tarfile.TarInfo]:
     """The files in an uncompressed tar, in order: `offset_data` and `size` tell where each lies.
 
     Raises:
-        ClaraError: no such file, no uncompressed tar, or one that is truncated or damaged, naming the byte.
+        ClaraError: no such file, no uncompressed tar, one that is truncated or damaged, naming the byte, or one that
+            holds links or sparse files.
     """
     if not path.is_file():
         raise ClaraError(f"No such shard: {path}.")
@@ -119,7 +120,14 @@ def members(path: Path) -> Iterator[tarfile.TarInfo]:
     try:
         with tarfile.open(path, "r:") as tar:
             try:
-                yield from (member for member in tar if member.isfile())
+                for member in tar:
+                    if not (member.isreg() or member.isdir()) or member.issparse():
+                        raise ClaraError(
+                            f"{path}: {member.name} is a link, a device or sparse: its bytes do not lie in its place. "
+                            "Pack it again, with `tar --hard-dereference --dereference`."
+                        )
+                    if member.isfile():
+                        yield member
             finally:
                 at = tar.offset
         _check_end(path, at)

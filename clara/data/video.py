@@ -19,6 +19,8 @@ import av
 import numpy as np
 from tqdm import tqdm
 
+from clara.audio.arrays import mono
+from clara.audio.decoder import check_format
 from clara.audio.film import CONTAINERS_ALONE
 from clara.audio.waveform import read
 from clara.data.captioner import CocaConfig, caption, load_coca
@@ -256,7 +258,7 @@ def sounds(path: Path, spans: Sequence[Scene], sample_rate: int) -> Iterator[np.
         first, last = round(span.start * rate) - at, round(span.end * rate) - at
         wave_TC = buffer[max(0, first) : max(0, last)]
         buffer, at = buffer[max(0, last) :], at + min(max(0, last), len(buffer))
-        yield read((wave_TC.mean(1), rate), sample_rate) if len(wave_TC) else np.zeros(0, np.float32)
+        yield read((mono(wave_TC, str(path)), rate), sample_rate) if len(wave_TC) else np.zeros(0, np.float32)
 
 
 def _sound(path: Path) -> Iterator[tuple[np.ndarray, int]]:
@@ -265,9 +267,15 @@ def _sound(path: Path) -> Iterator[tuple[np.ndarray, int]]:
         with av.open(str(path), container_options=CONTAINERS_ALONE) as container:
             if not container.streams.audio:
                 raise ClaraError(f"{path} holds no sound.")
-            resampler = av.AudioResampler(format="fltp")  # the sample format alone: rate and channels are read()'s
+            # the sample format alone: rate and channels are read()'s. Packed, for PyAV finds 8 planes at most
+            resampler, kinds = av.AudioResampler(format="flt"), set()
             for frame in container.decode(container.streams.audio[0]):
                 for part in resampler.resample(frame):
-                    yield part.to_ndarray().T.astype(np.float32), part.sample_rate
+                    wave_TC = part.to_ndarray().reshape(-1, part.layout.nb_channels).astype(np.float32)
+                    check_format(part.sample_rate, wave_TC.shape[1], str(path))
+                    kinds.add((part.sample_rate, wave_TC.shape[1]))
+                    if len(kinds) > 1:
+                        raise ClaraError(f"{path}: its sound changes its rate or channels: {sorted(kinds)}.")
+                    yield wave_TC, part.sample_rate
     except av.FFmpegError as e:
         raise ClaraError(f"{path}: its sound cannot be decoded ({e}).") from e

@@ -23,6 +23,7 @@ from clara.errors import ClaraError, unknown
 from clara.eval.contamination import judge, training_of
 from clara.eval.runner import load_recipe
 from clara.eval.runner import run as evaluate
+from clara.parsing import read_json
 from clara.report.tables import markdown
 from clara.results import Result, read_results, write_json
 from clara.train import trainer
@@ -179,7 +180,7 @@ def _resumed(file: Path, plan: _Plan) -> dict[str, Any]:
     identity = json.loads(json.dumps(plan.identity()))  # as it is read back: tuples are lists
     if not file.is_file():
         return {"identity": identity, "runs": []}
-    made = json.loads(file.read_text(encoding="utf-8"))
+    made = read_json(file, "what an earlier call wrote")
     before = made["identity"]
     found = list(differences(before["train"], identity["train"]))
     changed = [(f"train.{k}", old, new) for k, old, new in found if k not in FREE_HERE]

@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 
 from clara.errors import ClaraError, require, unknown
+from clara.parsing import NPZ_ERRORS
 from clara.saving import sha256_of, whole_file
 
 METHODS = ("pca", "tsne")
@@ -25,7 +26,7 @@ def read_sample(path: Path) -> tuple[np.ndarray, list[str]]:
     try:
         with np.load(path, allow_pickle=False) as data:
             return data["vectors"].astype(np.float32), [str(label) for label in data["labels"]]
-    except (OSError, ValueError, KeyError) as e:
+    except NPZ_ERRORS as e:
         raise ClaraError(f"{path} holds no embeddings of clara eval ({e}).") from e
 
 

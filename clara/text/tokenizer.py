@@ -114,7 +114,7 @@ TOKENIZERS: Registry[Tokenizer] = Registry("tokenizer")
 def _sentencepiece(path: Path) -> sentencepiece.SentencePieceProcessor:
     try:
         return sentencepiece.SentencePieceProcessor(model_file=str(path))
-    except (OSError, RuntimeError) as e:
+    except (OSError, RuntimeError, UnicodeDecodeError) as e:  # it may be damaged where its messages quote it
         raise ClaraError(f"{path} is not a sentencepiece model ({hub.said(e)}): copy it again.") from e
 
 
@@ -214,7 +214,10 @@ class FactsTokenizer(Tokenizer):
         path = folder / config.file
         if not path.is_file():
             raise ClaraError(f"No file of facts {config.file!r} in {folder}.")
-        self.facts = path.read_text(encoding="utf-8").splitlines()
+        try:
+            self.facts = path.read_text(encoding="utf-8").splitlines()
+        except UnicodeDecodeError as e:
+            raise ClaraError(f"{path} is not a list of facts in UTF-8 ({e.reason}): copy it again.") from e
         self.context_length, self.vocab_size, self.files = config.context_length, len(self.facts), [path]
         self.ids = {fact: i for i, fact in enumerate(self.facts)}
 

@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from typing import Any, ClassVar
 
 import torch
+from huggingface_hub.errors import StrictDataclassError
 from torch import Tensor, nn
 from transformers import AutoConfig, AutoModel, PretrainedConfig, PreTrainedModel
 
@@ -328,6 +329,10 @@ def kept_layers(layers: int | None, config: PretrainedConfig, tower: str) -> int
     return count if layers is None else layers
 
 
+# what transformers raises at a config that is none, or holds values of other types
+CONFIG_ERRORS = (OSError, ValueError, KeyError, TypeError, AttributeError, StrictDataclassError)
+
+
 def load_config(name: str | None, config: dict[str, Any] | None, tower: str) -> PretrainedConfig:
     """The transformers config of a hub id or folder, or the one written inline. ClaraError when neither or both."""
     if (name is None) == (config is None):
@@ -338,7 +343,7 @@ def load_config(name: str | None, config: dict[str, Any] | None, tower: str) -> 
             return AutoConfig.from_pretrained(where)
         rest = {k: v for k, v in config.items() if k != "model_type"}
         return AutoConfig.for_model(config.get("model_type"), **rest)
-    except (OSError, ValueError, KeyError, TypeError) as e:
+    except CONFIG_ERRORS as e:
         raise ClaraError(f"{tower} tower: no usable transformers config in {name or config!r}: {hub.said(e)}") from e
 
 

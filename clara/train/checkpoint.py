@@ -22,6 +22,7 @@ from torch.optim import Optimizer
 
 from clara.config import Spec, to_dict
 from clara.errors import ClaraError
+from clara.parsing import parse_json, read_json
 from clara.saving import MODE, check_digests, flush, sha256_of
 from clara.train.optim import EMA, load_optimizer, optimizer_tensors
 from clara.zoo.factory import load_strictly
@@ -107,7 +108,7 @@ def newest(out: Path) -> Path | None:
 
 def _whole(folder: Path) -> bool:
     try:
-        files = json.loads((folder / STATE).read_text(encoding="utf-8"))["files"]
+        files = parse_json((folder / STATE).read_text(encoding="utf-8"))["files"]
     except (OSError, ValueError, KeyError):
         return False
     return all((folder / n).is_file() and (folder / n).stat().st_size == size for n, size in files.items())
@@ -122,7 +123,7 @@ def load(folder: Path, recipe: Any) -> tuple[int, dict[str, dict[str, Tensor]]]:
         ClaraError: the checkpoint is of another recipe (every key that differs is named, with both values), or its
             files are not of one save.
     """
-    state = json.loads((folder / STATE).read_text(encoding="utf-8"))
+    state = read_json(folder / STATE, "the state of a run")
     before, now = _with_defaults(state["recipe"], recipe), _plain(recipe)
     if changed := [f"{k} was {old}, is {new}" for k, old, new in differences(before, now) if k not in FREE]:
         shown = "; ".join(changed)

@@ -9,6 +9,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from clara.errors import ClaraError
+from clara.parsing import NPZ_ERRORS
 from clara.saving import whole_file
 from clara.towers.base import TextTower
 
@@ -64,7 +66,16 @@ class TextMemo:
     def _stored(self) -> dict[bytes, Tensor]:
         if self.path is None or not self.path.is_file():
             return {}
-        with np.load(self.path) as file:
-            data, ends = file["keys"].tobytes(), np.cumsum(file["lengths"])
-            vectors = torch.from_numpy(file["vectors"])
+        try:
+            with np.load(self.path) as file:
+                data, ends, vectors_NW = file["keys"].tobytes(), np.cumsum(file["lengths"]), file["vectors"]
+            if (
+                len(ends) != len(vectors_NW)
+                or (len(ends) and ends[-1] != len(data))
+                or not np.isfinite(vectors_NW).all()
+            ):
+                raise ValueError("its parts do not agree")
+        except NPZ_ERRORS as e:
+            raise ClaraError(f"{self.path} is damaged ({e}): delete it, and its texts are computed again.") from e
+        vectors = torch.from_numpy(vectors_NW)
         return {data[end - n : end]: vector for end, n, vector in zip(ends, np.diff(ends, prepend=0), vectors)}

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -11,6 +10,7 @@ from pathlib import Path
 import numpy as np
 
 from clara.errors import ClaraError, unknown
+from clara.parsing import parse_json
 from clara.text.captions import EXCLUDES, SOUND_TASKS, Captioner, Fact, join, over, verbalize
 from clara.text.prompts import TASKS, languages, load_language, task_labels
 
@@ -55,9 +55,12 @@ class Names:
             raise ClaraError(f"names.folder {config.folder!r} holds no <locale>.json files of CLDR.")
         found: dict[str, list[list[str]]] = {}
         for path in files:
-            notes = json.loads(path.read_text(encoding="utf-8")).get("annotations", {})
-            for emoji, (name, keywords) in notes.items():
-                found.setdefault(emoji, []).append([x for x in (name, *keywords[:3]) if x and x.strip()])
+            try:
+                notes = parse_json(path.read_text(encoding="utf-8")).get("annotations", {})
+                for emoji, (name, keywords) in notes.items():
+                    found.setdefault(emoji, []).append([x for x in (name, *keywords[:3]) if x and x.strip()])
+            except (OSError, ValueError, TypeError, AttributeError) as e:
+                raise ClaraError(f"{path} cannot be read ({e}): expected annotations of CLDR.") from e
         self.texts = [[ws for ws in locales if ws] for _, locales in sorted(found.items())]
         self.texts = [locales for locales in self.texts if len(locales) > 1]
 

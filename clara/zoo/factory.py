@@ -23,7 +23,9 @@ from clara.audio import waveform
 from clara.config import ModelConfig, Spec, arch_config, build, to_dict
 from clara.data.parallel import sole_writer
 from clara.errors import ClaraError, unknown
+from clara.hub import said
 from clara.model import DualEncoder
+from clara.parsing import parse_json
 from clara.saving import MOVING, check_digests, digests, place_files, settle, sha256_of
 from clara.text.tokenizer import HFTokenizer, Tokenizer, build_tokenizer
 from clara.towers.base import weightless
@@ -160,10 +162,21 @@ def load_checkpoint(folder: str | Path, name: str | None = None) -> Loaded:
         tensors = with_text_of(home, tensors, path)
     tokenizer = _own_tokenizer(config.tokenizer, home)
     if saved_with is not None:
-        check_digests(folder, json.loads(saved_with), WEIGHTS)
+        check_digests(folder, _saved_with(path, saved_with), WEIGHTS)
     model = build_around(config, tensors, str(path))
     check_vocabulary(model, tokenizer, str(folder))
     return Loaded(name or folder.name, model.eval(), tokenizer, sha256_of(path))
+
+
+def _saved_with(path: Path, text: str) -> dict[str, str]:
+    """Digests of the files that a checkpoint's weights were saved with."""
+    try:
+        stated = parse_json(text)
+    except ClaraError:
+        stated = None
+    if not isinstance(stated, dict) or not all(isinstance(digest, str) for digest in stated.values()):
+        raise ClaraError(f"{path} does not state the digests of the files beside it: copy or download it again.")
+    return stated
 
 
 def load_foreign(path: str | Path, family: str, tokenizer: str | None = None, name: str | None = None) -> Loaded:
@@ -248,8 +261,13 @@ def load_strictly(model: torch.nn.Module, tensors: Mapping[str, Tensor], where: 
 def build_around(config: ModelConfig, tensors: Mapping[str, Tensor], where: str) -> DualEncoder:
     """The model of `config` with `tensors` as its weights, not copied where their type is the model's own: no second
     set of weights is ever made, and a mapped file is read as far as it is used. ClaraError as `load_strictly`."""
-    with weightless():
-        model = DualEncoder(config)
+    try:
+        with weightless():
+            model = DualEncoder(config)
+    except (RuntimeError, MemoryError) as e:
+        if "allocat" not in str(e):
+            raise
+        raise ClaraError(f"{where}: its config states a model that does not fit into memory ({said(e)}).") from e
     own = model.state_dict(keep_vars=True)
     _check_fit(own, tensors, where)
     filled: dict[int, Tensor] = {}  # by what is filled: weights that a model shares stay shared

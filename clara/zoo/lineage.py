@@ -6,6 +6,7 @@ what says so), for the table's checkpoints as for any folder's README.md.
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -15,6 +16,7 @@ import yaml
 
 from clara.config import build, without_defaults
 from clara.errors import ClaraError
+from clara.parsing import parse_yaml
 from clara.zoo import catalog
 from clara.zoo.catalog import CHECKPOINTS, TrainedOn
 
@@ -53,6 +55,8 @@ def statement(name: str) -> Statement | None:
         )
     entries = front.get("trained_on")
     trained_on = None
+    if not isinstance(entries, list | None) or not isinstance(front.get("held_out"), Mapping | None):
+        raise ClaraError(f"{card}: expected a list under `trained_on`, and CORPUS: REASON under `held_out`.")
     if entries is not None:
         trained_on = tuple(build(TrainedOn, e, f"{card}.trained_on[{i}]") for i, e in enumerate(entries))
     return Statement(str(front.get("license") or NOT_STATED), trained_on, dict(front.get("held_out") or {}))
@@ -63,11 +67,12 @@ def _of_row(row: catalog.Checkpoint) -> Statement:
 
 
 def front_matter(card: Path) -> Mapping[str, Any]:
-    """The YAML before a card's text; empty where there is none."""
-    parts = card.read_text(encoding="utf-8").split("---\n", 2) if card.is_file() else []
+    """The YAML before a card's text; empty where there is none, and, with a warning, where it cannot be read."""
+    parts = card.read_text(encoding="utf-8", errors="replace").split("---\n", 2) if card.is_file() else []
     try:
-        front = yaml.safe_load(parts[1]) if len(parts) == 3 and not parts[0].strip() else None
-    except yaml.YAMLError:
+        front = parse_yaml(parts[1]) if len(parts) == 3 and not parts[0].strip() else None
+    except ClaraError as e:
+        warnings.warn(f"{card}: what stands before its text counts as not stated ({e}).", stacklevel=2)
         return {}
     return front if isinstance(front, Mapping) else {}
 

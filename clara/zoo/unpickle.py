@@ -8,7 +8,6 @@ must agree, and then each record is taken from the bytes that both point at. Pic
 from __future__ import annotations
 
 import hashlib
-import json
 import mmap
 import pickle
 import struct
@@ -24,6 +23,7 @@ from safetensors.torch import load_file
 from torch import Tensor
 
 from clara.errors import ClaraError
+from clara.parsing import parse_json
 from clara.saving import sha256_of
 from clara.zoo.rebuild import Refused
 from clara.zoo.restricted import Unpickler
@@ -36,7 +36,7 @@ WRAPPERS = ("module.", "model.", "_orig_mod.")  # of DataParallel, of Lightning 
 # what reading raises at a file that is none of these
 _UNREADABLE = (
     *(pickle.UnpicklingError, RuntimeError, EOFError, ValueError, LookupError, TypeError, AttributeError),
-    *(OverflowError, struct.error, zipfile.BadZipFile, AssertionError, NotImplementedError),
+    *(OSError, OverflowError, struct.error, zipfile.BadZipFile, AssertionError, NotImplementedError),
 )
 
 
@@ -227,7 +227,7 @@ def weights_sha256(path: Path) -> str:
     """sha256 of a file of weights; of an index of several, of their digests and its own."""
     if not path.name.endswith(".index.json"):
         return sha256_of(path)
-    files = sorted(set(json.loads(path.read_text(encoding="utf-8"))["weight_map"].values()))
+    files = sorted(set(parse_json(path.read_text(encoding="utf-8"))["weight_map"].values()))
     every = [sha256_of(path), *(sha256_of(path.parent / name) for name in files)]
     return hashlib.sha256("\n".join(every).encode()).hexdigest()
 
@@ -235,8 +235,8 @@ def weights_sha256(path: Path) -> str:
 def _sharded(index: Path) -> dict[str, Tensor]:
     """The tensors of the files that transformers' index names, each from the file it says."""
     try:
-        places = json.loads(index.read_text(encoding="utf-8"))["weight_map"]
-        files = sorted(set(places.values()))
+        places = parse_json(index.read_text(encoding="utf-8"))["weight_map"]
+        files = sorted({str(name) for name in places.values()})
     except (OSError, ValueError, KeyError, TypeError, AttributeError) as e:
         raise ClaraError(f"{index} is not an index of sharded weights ({e}): copy or download it again.") from e
     out: dict[str, Tensor] = {}

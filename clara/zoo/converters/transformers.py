@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from typing import Any
 
@@ -10,7 +9,10 @@ from transformers import AutoConfig, ClapFeatureExtractor
 
 from clara.config import ModelConfig, Spec
 from clara.errors import ClaraError
+from clara.hub import said
+from clara.parsing import parse_json
 from clara.text.tokenizer import build_tokenizer
+from clara.towers.hf_audio import CONFIG_ERRORS
 from clara.towers.hf_text import BERT_RULES, bert_spec
 from clara.towers.htsat import TRANSFORMERS_RULES
 from clara.towers.remap import Drop, Rename, prefixed, remap
@@ -31,7 +33,7 @@ RULES = (
 def is_clap(folder: Path) -> bool:
     """Whether the folder's config.json is of model_type 'clap'."""
     try:
-        config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
+        config = parse_json((folder / "config.json").read_text(encoding="utf-8"))
     except (OSError, ValueError):  # no such file, or none that transformers wrote
         return False
     return isinstance(config, dict) and config.get("model_type") == "clap"
@@ -49,7 +51,12 @@ def convert(path: Path, tokenizer: str | None = None) -> Foreign:
     weights = next((path / name for name in WEIGHTS if (path / name).is_file()), None)
     if weights is None:
         raise ClaraError(f"{path} lacks its weights: expected {' or '.join(WEIGHTS)}.")
-    config = model_config(AutoConfig.from_pretrained(path), _extractor(path), tokenizer or str(path))
+    try:
+        config = model_config(AutoConfig.from_pretrained(path), _extractor(path), tokenizer or str(path))
+    except ClaraError:
+        raise
+    except (*CONFIG_ERRORS, ZeroDivisionError) as e:
+        raise ClaraError(f"{path} has configs that do not describe a ClapModel ({said(e)}): copy them again.") from e
     tensors = remap(load_tensors(weights), RULES, str(weights))
     return Foreign(config, tensors, build_tokenizer(config.tokenizer, path), weights)
 
