@@ -1,21 +1,32 @@
-"""Zero-shot classification: labels are texts, in any of the model's languages; nothing is trained."""
+"""Classification: labels are texts, in any of the model's languages; nothing is trained, or a linear map of embeddings
+on a few labelled clips (`Classifier.fit`)."""
 
 from __future__ import annotations
 
+import dataclasses
+import json
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 import torch
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save_file
 from torch import Tensor
 from torch.nn.functional import normalize
 
+from clara.apps import fitting
 from clara.apps.search import embedder, vectors
 from clara.calibration import offsets
-from clara.errors import ClaraError
+from clara.config import build
+from clara.errors import ClaraError, unknown
+from clara.saving import safetensors_file, whole_file
 from clara.text.prompts import label_texts, language_code
 from clara.text.tokenizer import Tokenizer
-from clara.zoo.embedder import Embedder
+from clara.zoo.embedder import Embedder, load
+
+FORMAT = "clara-classifier 1"  # of the files that `Classifier.save` writes
 
 
 @dataclass(frozen=True)
@@ -70,6 +81,7 @@ class Classifier:
         _check_distinct(self.labels, self.prompts, zoo.tokenizer)
         self.label_KD = self._embed_labels()
         self.bias_K: Tensor | None = None
+        self.fitted: fitting.Fit | None = None
 
     def __call__(self, sources: Any, batch_size: int = 16, progress: bool = False) -> list[Prediction]:
         """One prediction a source (paths, encoded bytes, (array, rate), folders), in order."""
@@ -80,7 +92,8 @@ class Classifier:
         return [self._prediction(p_K) for p_K in self.probabilities(audio_BD)]
 
     def probabilities(self, audio_BD: Tensor) -> Tensor:
-        """Softmax over the labels of scale × cosine (less the calibration): (B, K) in the order of `labels`.
+        """Softmax over the labels of scale × cosine, or of what was fitted (less the calibration): (B, K) in the order
+        of `labels`.
 
         Raises:
             ClaraError: no embeddings (B, D) of this model's width.
@@ -117,12 +130,121 @@ class Classifier:
         self.bias_K = offsets(self._scores(audio_BD), method)
         return self
 
+    def fit(
+        self,
+        sources: Any,
+        labels: Sequence[str],
+        groups: Sequence[str] | None = None,
+        held: Sequence[bool] | None = None,
+        batch_size: int = 16,
+        progress: bool = False,
+    ) -> Classifier:
+        """Learn from a few labelled clips what the labels' texts do not say; returns self.
+
+        A logistic regression over the frozen embeddings, pulled towards the texts: five clips per label often suffice,
+        one is a start. `self.fitted.held_out` tells how it does on clips it was not fitted on. Fitting anew starts
+        afresh, and takes back `calibrate`.
+
+        Args:
+            sources: paths, encoded bytes or (array, rate), one for each of `labels`.
+            labels: of this classifier's `labels`, each at least once.
+            groups: what clips share that must not stand on both sides when they are judged, such as their speaker.
+            held: which clips are to be judged on alone; default: each in its turn.
+
+        Raises:
+            ClaraError: as many labels as clips are not there, an unknown label, or one without a clip.
+        """
+        return self.fit_embeddings(self.zoo.embed_audio(sources, batch_size, progress), labels, groups, held)
+
+    def fit_embeddings(
+        self,
+        audio_ND: Tensor,
+        labels: Sequence[str],
+        groups: Sequence[str] | None = None,
+        held: Sequence[bool] | None = None,
+    ) -> Classifier:
+        """`fit` on embeddings that exist already."""
+        audio_ND = vectors(audio_ND, self.label_KD.shape[1])
+        for name, given in (("labels", labels), ("groups", groups), ("held", held)):
+            if given is not None and len(given) != len(audio_ND):
+                raise ClaraError(f"Got {len(audio_ND)} clips and {len(given)} {name}: expected one for each clip.")
+        if strange := next((x for x in labels if x not in self.names), None):
+            raise unknown("label", strange, self.labels)
+        taught = {x for x, out in zip(labels, held if held is not None else [False] * len(labels)) if not out}
+        if missing := [x for x in self.labels if x not in taught]:
+            raise ClaraError(f"No clip to learn {missing[0]!r} from: expected at least one for each label.")
+        truth = [self.labels.index(x) for x in labels]
+        self.fitted = fitting.fit(audio_ND, truth, self.zoo.scale * self.label_KD, groups, held)
+        self.bias_K = None
+        return self
+
+    def save(self, path: str | Path) -> Path:
+        """Write what `fit` learned as PATH.safetensors, with the name and hash of the checkpoint that it goes with;
+        returns it. ClaraError where nothing was fitted."""
+        if self.fitted is None:
+            raise ClaraError("Nothing was fitted: a classifier by texts is its checkpoint and its labels alone.")
+        about = {
+            "format": FORMAT,
+            "model": self.zoo.name,
+            "sha256": self.zoo.sha256,
+            "labels": [{"label": k, "name": self.names[k], "prompts": p} for k, p in zip(self.labels, self.prompts)],
+            "task": self.task,
+            "language": self.language,
+            "clips": self.fitted.clips,
+            "strength": self.fitted.strength,
+            "held_out": self.fitted.held_out and dataclasses.asdict(self.fitted.held_out),
+        }
+        tensors = {"weight": self.fitted.weight_KD, "bias": self.fitted.bias_K, "texts": self.label_KD}
+        file = safetensors_file(path)
+        with whole_file(file) as part:
+            save_file(tensors, part, {"about": json.dumps(about, ensure_ascii=False)})
+        return file
+
+    @classmethod
+    def load(cls, path: str | Path, zoo: Embedder | None = None, device: str | None = None) -> Classifier:
+        """Read what `save` wrote. `zoo`: its checkpoint, where that is loaded already, or is found by another name now.
+
+        Raises:
+            ClaraError: a file that is missing, damaged or something else, or a checkpoint of other weights.
+        """
+        file = safetensors_file(path)
+        if not file.is_file():
+            raise ClaraError(f"No fitted classifier at {path}: {file} is missing.")
+        try:
+            with safe_open(file, "pt") as tensors:
+                about = json.loads((tensors.metadata() or {}).get("about", "{}"))
+                if about.get("format") != FORMAT:
+                    raise ClaraError(
+                        f"{file} is not a fitted classifier ({FORMAT}): expected what Classifier.save wrote."
+                    )
+                weight_KD, bias_K, text_KD = (tensors.get_tensor(n) for n in ("weight", "bias", "texts"))
+            own = [(x["label"], x["name"], x["prompts"]) for x in about["labels"]]
+            held = about["held_out"] and build(fitting.HeldOut, about["held_out"], file.name)
+            fitted = fitting.Fit(weight_KD, bias_K, about["clips"], tuple(about["strength"]), held)
+        except (SafetensorError, KeyError, TypeError, ValueError) as e:
+            if isinstance(e, ClaraError):
+                raise
+            raise ClaraError(f"The classifier at {file} is damaged ({e}): fit it again.") from e
+        zoo = zoo or load(about["model"], device)
+        if embedder(zoo).sha256 != about["sha256"]:
+            raise ClaraError(
+                f"{file} was fitted on {about['model']} (weights {about['sha256'][:12]}), and {zoo.name} has "
+                f"{zoo.sha256[:12]}: fit it again, or load that model."
+            )
+        found = cls.__new__(cls)
+        found.labels, found.names = [k for k, _, _ in own], {k: name for k, name, _ in own}
+        found.prompts, found.zoo = [p for _, _, p in own], zoo
+        found.task, found.language = about["task"], about["language"]
+        found.label_KD, found.bias_K, found.fitted = text_KD, None, fitted
+        return found
+
     def _logits(self, audio_BD: Tensor) -> Tensor:
         scores_BK = self._scores(audio_BD)
         return scores_BK if self.bias_K is None else scores_BK - self.bias_K
 
     def _scores(self, audio_BD: Tensor) -> Tensor:
-        return self.zoo.scale * vectors(audio_BD, self.label_KD.shape[1]) @ self.label_KD.T
+        audio_BD = vectors(audio_BD, self.label_KD.shape[1])
+        return self.zoo.scale * audio_BD @ self.label_KD.T if self.fitted is None else self.fitted(audio_BD)
 
     def _embed_labels(self) -> Tensor:
         """The mean of each label's unit prompt vectors, of unit length again (Radford et al. 2021, sec. 3.1.4)."""

@@ -123,7 +123,7 @@ def embed(
 
     with sole_writer(out):
         zoo = _load(model, device)
-        items, audio = embed_sources(zoo, found, batch_size, _at_terminal(), left_out(skip_broken))
+        items, audio = embed_sources(zoo, found, batch_size, at_terminal(), left_out(skip_broken))
         paths = np.array([describe(i) for i in items])
         with whole_file(out) as part, part.open("wb") as file:
             np.savez(file, audio=audio.numpy(), paths=paths, model=zoo.name, sha256=zoo.sha256)
@@ -155,23 +155,21 @@ def classify(
     skip_broken: SkipBroken = False,
 ) -> None:
     """Name what is heard, by a task's labels or your own."""
-    if task is None and not labels:
-        raise ClaraError(
-            'Give --task emotion (sound, instrument, word, …), or labels of your own: --labels "dog,rain".'
-        )
     own = [label for line in labels for label in _listed(line)] or None
-    from clara.text.prompts import label_texts
-
-    label_texts(own, task, language, template or None)
-    check_model(model)
+    fitted = _fitted(model, task is not None or own is not None or bool(template))
+    if not fitted:
+        _check_labels(own, task, language, template)
+        check_model(model)
     given = audio_items(sources, skip_broken)
     unlabelled = None if calibrate is None else audio_items([str(calibrate)])
     from clara.apps.classifier import Classifier
     from clara.apps.search import embed_sources
     from clara.audio.sources import describe
 
-    zoo = _load(model, device)
-    classifier = Classifier(zoo, own, task, language, template or None)
+    if fitted:
+        classifier = Classifier.load(model, device=device)
+    else:
+        classifier = Classifier(_load(model, device), own, task, language, template or None)
     if unlabelled is not None:
         classifier.calibrate(unlabelled, calibration, batch_size)
     broken = left_out(skip_broken)
@@ -180,13 +178,33 @@ def classify(
         spans = [(i, *window) for i in given for window in _windows(classifier, i, batch_size, broken)]
         found = [(i, {"start": round(start, 3), "end": round(end, 3)}, p) for i, start, end, p in spans]
     else:
-        items, audio_BD = embed_sources(zoo, given, batch_size, _at_terminal(), broken)
+        items, audio_BD = embed_sources(classifier.zoo, given, batch_size, at_terminal(), broken)
         found = [(i, {}, p) for i, p in zip(items, classifier.predict(audio_BD))]
     records: list[dict[str, Any]] = []
     for item, span, p in found:
         scores = [{"label": k, "name": classifier.names[k], "score": round(s, 4)} for k, s in p.top(top)]
         records.append({"file": describe(item), **span, "calibrated": p.calibrated, "top": scores})
     _print_predictions(records, as_json)
+
+
+def _fitted(model: str, labels: bool) -> bool:
+    """Whether --model names a file of `clara fit`. ClaraError where it is not there, or labels come beside it."""
+    if not model.endswith(".safetensors") or model.startswith(("dir:", "hf:")):
+        return False
+    check_paths(Path(model))
+    if labels:
+        raise ClaraError(f"{model} has labels of its own: leave out --task, --labels and --template.")
+    return True
+
+
+def _check_labels(own: list[str] | None, task: str | None, language: str, template: list[str]) -> None:
+    if task is None and not own:
+        raise ClaraError(
+            'Give --task emotion (sound, instrument, word, …), or labels of your own: --labels "dog,rain".'
+        )
+    from clara.text.prompts import label_texts
+
+    label_texts(own, task, language, template or None)
 
 
 def _print_predictions(records: list[dict[str, Any]], as_json: bool) -> None:
@@ -233,7 +251,7 @@ def retrieve(
     found = None if index is None else Index.load(index)
     zoo = _load(model, device)
     if searched:
-        new = Index.build(zoo, searched, progress=_at_terminal(), broken=left_out(skip_broken))
+        new = Index.build(zoo, searched, progress=at_terminal(), broken=left_out(skip_broken))
         found = new if found is None else found.add(new)
     assert found is not None
     if save is not None:
@@ -296,6 +314,6 @@ def _listed(line: str) -> list[str]:
         raise ClaraError(f"--labels {line!r}: {e}. Quote a whole label: 'dog,\"rain, then wind\"'.") from e
 
 
-def _at_terminal() -> bool:
+def at_terminal() -> bool:
     """Whether somebody watches: a progress bar is for them alone. A closed standard error is None."""
     return sys.stderr is not None and sys.stderr.isatty()

@@ -9,6 +9,7 @@ import re
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
+from clara.audio.sources import expand
 from clara.config import build, override, to_dict
 from clara.data.loader import DataConfig
 from clara.data.manifest import Row, clips_of_table, numbered_table
@@ -99,7 +100,10 @@ def recipe(clips: int, init: str, out: Path, window_seconds: float) -> TrainConf
 
 
 def read_rows(csv: Path) -> list[Row]:
-    """The clips of the table, in order. ClaraError with file and line for what is missing or unknown."""
+    """The clips of the table, in order, or of a folder with a folder of clips for each label. ClaraError
+    with file and line for what is missing or unknown."""
+    if csv.is_dir():
+        return _rows_of_folders(csv)
     found = [_row(cells, csv, where) for where, cells in clips_of_table(csv, numbered_table(csv, ["audio"]))]
     missing = [row.audio for row in found if not Path(row.audio).is_file()]
     if missing:
@@ -107,10 +111,21 @@ def read_rows(csv: Path) -> list[Row]:
     return found
 
 
+def _rows_of_folders(folder: Path) -> list[Row]:
+    corpus = re.sub(r"\W+", "_", folder.resolve().name)
+    rows = [
+        Row(str(clip), corpus, text=(own.name.replace("_", " "),), label=own.name)
+        for own in sorted(p for p in folder.iterdir() if p.is_dir() and not p.name.startswith("."))
+        for clip in expand(own)
+    ]
+    if not rows:
+        raise ClaraError(f"{folder} holds no folders with audio: expected one for each label, or a table (CSV).")
+    return rows
+
+
 def _row(cells: Mapping[str, list[str]], csv: Path, where: str) -> Row:
-    one = {
-        name: cells[name][0] if name in cells else None for name in ("audio", "language", "emotion", "task", "split")
-    }
+    single = ("audio", "language", "emotion", "task", "split", "speaker")
+    one = {name: cells[name][0] if name in cells else None for name in single}
     if one["split"] not in (None, *SPLITS):
         raise unknown(f"split at {where}", one["split"], SPLITS)
     labels, texts = cells.get("label", []), cells.get("text", [])
