@@ -312,6 +312,17 @@ def bootstrap_interval(
     return float(low), float(high)
 
 
+def share_interval(right: int, count: int) -> tuple[float, float]:
+    """95 % interval of a share (Wilson 1927), for few items: where all are right, a bootstrap knows no doubt.
+    ClaraError for no items, or more right ones than there are."""
+    if not 0 <= right <= count or not count:
+        raise ClaraError(f"{right} of {count} items: expected a share of at least one.")
+    square = 1.959964**2
+    centre = (right + square / 2) / (count + square)
+    reach = np.sqrt(square * (right * (count - right) / count + square / 4)) / (count + square)
+    return float(max(0.0, centre - reach)), float(min(1.0, centre + reach))
+
+
 def paired_bootstrap(
     figure: Callable[..., float],
     truth_N: Any,

@@ -166,3 +166,10 @@ def test_calibration_error_is_the_distance_of_confidence_and_accuracy() -> None:
     assert bins[:, 0].sum() == 9
     with pytest.raises(ClaraError, match=r"within \[0, 1\]"):
         metrics.calibration_error(2 * probability, truth)
+
+
+def test_interval_of_a_share_by_the_published_example() -> None:
+    assert metrics.share_interval(10, 10) == pytest.approx((0.7225, 1.0), abs=1e-4)
+    assert metrics.share_interval(81, 263) == pytest.approx((0.2553, 0.3662), abs=1e-4)  # Newcombe 1998, table I
+    with pytest.raises(ClaraError, match="0 of 0"):
+        metrics.share_interval(0, 0)

@@ -28,8 +28,8 @@ UNJUDGED = STRENGTHS[2]  # where too few clips are there to hold any out
 
 @dataclass(frozen=True)
 class HeldOut:
-    """How a fitted classifier does on clips it was not fitted on: their count, accuracy with its 95 % bootstrap
-    interval, the accuracy of the texts alone on the same clips, the expected calibration error, and how clips were
+    """How a fitted classifier does on clips it was not fitted on: their count, accuracy with its 95 % interval
+    (Wilson), the accuracy of the texts alone on the same clips, the expected calibration error, and how clips were
     held out, in words."""
 
     clips: int
@@ -159,7 +159,7 @@ def _report(logits_BK: Tensor, truth_B: Tensor, text_BK: Tensor, how: str) -> He
     return HeldOut(
         clips=len(truth),
         accuracy=metrics.accuracy(truth, predicted),
-        interval=metrics.bootstrap_interval(metrics.accuracy, truth, predicted),
+        interval=metrics.share_interval(int((truth == predicted).sum()), len(truth)),
         text_accuracy=metrics.accuracy(truth, text_BK.argmax(1).numpy()),
         ece=metrics.calibration_error(logits_BK.softmax(-1).numpy(), truth),
         how=how,
