@@ -21,6 +21,7 @@ import numpy as np
 from clara.errors import ClaraError
 
 RECALL_AT = (1, 5, 10)
+RELIABILITY_BINS = 15
 BOOTSTRAP_SAMPLES = 1000
 COSINE_DECIMALS = 6
 
@@ -106,6 +107,36 @@ def macro_map(scores_NC: Any, relevant_NC: Any) -> float:
             f"scores {scores.shape}, relevant {relevant.shape}: expected equal shapes and a relevant item."
         )
     return float(np.mean([average_precision(s, r) for s, r in zip(scores.T, relevant.T) if r.any()]))
+
+
+# probabilities
+
+
+def reliability(probability_NC: Any, truth_N: Any, bins: int = RELIABILITY_BINS) -> np.ndarray:
+    """How sure predictions are, and how often right, by how sure they are: (bins, 3) of items, their mean confidence
+    and their accuracy (both 0 where a bin is empty). Bins are of equal width in the highest probability of each item.
+
+    Raises:
+        ClaraError: other shapes, or values outside [0, 1].
+    """
+    probability, truth = _array(probability_NC, "probabilities", 2), _array(truth_N, "truth", 1)
+    if len(probability) != len(truth) or probability.min() < 0 or probability.max() > 1 + 1e-6:
+        raise ClaraError(
+            f"{len(truth)} items, probabilities {probability.shape} from {probability.min():.3g} to "
+            f"{probability.max():.3g}: expected a row for each item, within [0, 1]."
+        )
+    sure, right = probability.max(1), probability.argmax(1) == truth
+    bin_N = np.minimum((sure * bins).astype(int), bins - 1)
+    clips = np.bincount(bin_N, minlength=bins)
+    most = np.maximum(clips, 1)
+    return np.stack([clips, np.bincount(bin_N, sure, bins) / most, np.bincount(bin_N, right, bins) / most], 1)
+
+
+def calibration_error(probability_NC: Any, truth_N: Any, bins: int = RELIABILITY_BINS) -> float:
+    """Expected calibration error (Guo et al. 2017): the mean distance of confidence and accuracy over the items' bins;
+    0 where of predictions that are 70 % sure 70 % are right."""
+    clips, sure, right = reliability(probability_NC, truth_N, bins).T
+    return float((clips * np.abs(sure - right)).sum() / clips.sum())
 
 
 # retrieval
@@ -279,6 +310,17 @@ def bootstrap_interval(
         raise ClaraError(f"The figure is not defined for any of {samples} resamples: it needs more items.")
     low, high = np.quantile(values, [(1 - level) / 2, (1 + level) / 2])
     return float(low), float(high)
+
+
+def share_interval(right: int, count: int) -> tuple[float, float]:
+    """95 % interval of a share (Wilson 1927), for few items: where all are right, a bootstrap knows no doubt.
+    ClaraError for no items, or more right ones than there are."""
+    if not 0 <= right <= count or not count:
+        raise ClaraError(f"{right} of {count} items: expected a share of at least one.")
+    square = 1.959964**2
+    centre = (right + square / 2) / (count + square)
+    reach = np.sqrt(square * (right * (count - right) / count + square / 4)) / (count + square)
+    return float(max(0.0, centre - reach)), float(min(1.0, centre + reach))
 
 
 def paired_bootstrap(

@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from clara.calibration import METHODS, effective, label_shares, offsets
+from clara.calibration import METHODS, effective, label_shares, offsets, temperature
 from clara.errors import ClaraError
 
 SHIFT = torch.tensor([1.5, 0.0, -1.0, 0.0])
@@ -61,3 +61,20 @@ def test_what_cannot_be_calibrated_is_refused(score_BK: Tensor) -> None:
 def test_equal_scores_have_finite_offsets(method: str) -> None:
     assert torch.isfinite(offsets(torch.ones(4, 3), method)).all()
     assert torch.isfinite(offsets(torch.ones(1, 1), method)).all()  # a corpus of one class
+
+
+def test_temperature_makes_confidence_what_accuracy_is() -> None:
+    rng = torch.Generator().manual_seed(0)
+    true_BK = 2 * torch.randn(4000, 5, generator=rng)
+    truth_B = torch.multinomial(true_BK.softmax(-1), 1, generator=rng)[:, 0]
+    for sharper in (0.2, 1.0, 6.0):
+        assert temperature(sharper * true_BK, truth_B) == pytest.approx(sharper, rel=0.12)
+
+
+def test_few_right_answers_do_not_make_the_next_one_certain() -> None:
+    truth_B = torch.arange(10) % 2
+    logits_BK = torch.nn.functional.one_hot(truth_B, 2).double()
+    sure = [float((x / temperature(x, truth_B[: len(x)])).softmax(-1).max()) for x in (logits_BK, logits_BK[:4])]
+    assert 0.9 < sure[0] < 0.97 and sure[1] < sure[0]
+    with pytest.raises(ClaraError, match="a row for each"):
+        temperature(logits_BK, truth_B[:3])

@@ -155,3 +155,21 @@ def test_paired_bootstrap_sees_a_gain_that_lone_intervals_hide():
 def test_bad_input_is_refused(call):
     with pytest.raises(ClaraError):
         call()
+
+
+def test_calibration_error_is_the_distance_of_confidence_and_accuracy() -> None:
+    probability = np.array([[0.95, 0.05]] * 4 + [[0.6, 0.4]] * 5)
+    truth = np.array([0, 0, 0, 1, 0, 0, 0, 1, 1])  # 3 of 4 right at 0.95, 3 of 5 at 0.6
+    assert metrics.calibration_error(probability, truth) == pytest.approx(4 / 9 * 0.2)
+    bins = metrics.reliability(probability, truth, bins=10)
+    np.testing.assert_allclose(bins[[6, 9]], [[5, 0.6, 0.6], [4, 0.95, 0.75]])
+    assert bins[:, 0].sum() == 9
+    with pytest.raises(ClaraError, match=r"within \[0, 1\]"):
+        metrics.calibration_error(2 * probability, truth)
+
+
+def test_interval_of_a_share_by_the_published_example() -> None:
+    assert metrics.share_interval(10, 10) == pytest.approx((0.7225, 1.0), abs=1e-4)
+    assert metrics.share_interval(81, 263) == pytest.approx((0.2553, 0.3662), abs=1e-4)  # Newcombe 1998, table I
+    with pytest.raises(ClaraError, match="0 of 0"):
+        metrics.share_interval(0, 0)

@@ -1,38 +1,54 @@
-"""Zero-shot classification: labels are texts, in any of the model's languages; nothing is trained."""
+"""Classification: labels are texts, in any of the model's languages; nothing is trained, or a linear map of embeddings
+on a few labelled clips (`Classifier.fit`)."""
 
 from __future__ import annotations
 
+import dataclasses
+import json
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 import torch
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save_file
 from torch import Tensor
 from torch.nn.functional import normalize
 
+from clara.apps import fitting
 from clara.apps.search import embedder, vectors
 from clara.calibration import offsets
-from clara.errors import ClaraError
+from clara.config import build
+from clara.errors import ClaraError, unknown
+from clara.saving import safetensors_file, whole_file
 from clara.text.prompts import label_texts, language_code
 from clara.text.tokenizer import Tokenizer
-from clara.zoo.embedder import Embedder
+from clara.zoo.background import background_of
+from clara.zoo.embedder import Embedder, load
+
+NONE = "none of these"  # the name of a prediction without a label
+FORMAT = "clara-classifier 1"  # of the files that `Classifier.save` writes
 
 
 @dataclass(frozen=True)
 class Prediction:
-    """`label` is the best label and `scores` the softmax over all labels, best first. With a task, labels are its keys
-    (the same in every language) and `name` is the best one's name in the classifier's language. `calibrated` tells that
-    the scores were set right by unlabelled clips (`Classifier.calibrate`)."""
+    """`label` is the best label, None where none reaches the classifier's `min_score`, and `scores` those of all
+    labels, best first: a softmax, or each label's own probability where the classifier is `independent`. With a task,
+    labels are its keys (the same in every language) and `name` is the best one's name in the classifier's language.
+    `labels` are all that reach `min_score`, of a softmax the best one alone. `calibrated` tells that the scores were
+    set right by unlabelled clips (`Classifier.calibrate`)."""
 
-    label: str
+    label: str | None
     name: str
     scores: dict[str, float] = field(repr=False)
     calibrated: bool = False
+    labels: tuple[str, ...] = field(default=(), repr=False)
 
     @property
     def score(self) -> float:
-        """The best label's share of the softmax."""
-        return self.scores[self.label]
+        """The best label's score, whether it reaches `min_score` or not."""
+        return next(iter(self.scores.values()))
 
     def top(self, k: int) -> list[tuple[str, float]]:
         """The k best labels with their scores."""
@@ -49,11 +65,17 @@ class Classifier:
         language: of the label names and templates of a `task`: a code, a tag or a name ("de", "de-AT", "German",
             "Deutsch"). Own labels are used as they are.
         templates: texts with {} where the label goes (with a task also {adj}, {noun}, {adv}); default: the
-            language's own for a task, the bare label otherwise. Each label's embeddings are averaged to a unit vector.
+            language's own for a task, the bare label otherwise. Their embeddings are averaged: one unit vector per label.
+        independent: each label gets its own probability of being heard, calibrated by the checkpoint's background
+            (`clara/zoo/background.py`): several may be heard, or none, and there may be one label alone. By default
+            labels share 1 between them, so that one of them always wins.
+
+    `min_score` may be set at any time: the score below which a label is not given, at first 0.5 for independent scores,
+    else 0.
 
     Raises:
         ClaraError: neither labels nor task, fewer than two labels, equal or empty ones, a template without a slot, an
-            unknown task, label or language.
+            unknown task, label or language; `independent` with a checkpoint that has no background.
     """
 
     def __init__(
@@ -63,13 +85,22 @@ class Classifier:
         task: str | None = None,
         language: str = "en",
         templates: Sequence[str] | None = None,
+        independent: bool = False,
     ) -> None:
         embedder(zoo)
-        self.labels, self.names, self.prompts = label_texts(labels, task, language, templates)
+        self.labels, self.names, self.prompts = label_texts(labels, task, language, templates, 1 if independent else 2)
         self.zoo, self.task, self.language = zoo, task, language_code(language)
         _check_distinct(self.labels, self.prompts, zoo.tokenizer)
         self.label_KD = self._embed_labels()
         self.bias_K: Tensor | None = None
+        self.fitted: fitting.Fit | None = None
+        self.background = background_of(zoo.name, zoo.sha256)
+        self.independent, self.min_score = independent, 0.5 if independent else 0.0
+        if independent and self.background is None:
+            raise ClaraError(
+                f"independent=True: {zoo.name} has no background to calibrate scores by. Use clara-base.v1, or measure "
+                "one for your checkpoint's folder: python recipes/background.py."
+            )
 
     def __call__(self, sources: Any, batch_size: int = 16, progress: bool = False) -> list[Prediction]:
         """One prediction a source (paths, encoded bytes, (array, rate), folders), in order."""
@@ -80,11 +111,15 @@ class Classifier:
         return [self._prediction(p_K) for p_K in self.probabilities(audio_BD)]
 
     def probabilities(self, audio_BD: Tensor) -> Tensor:
-        """Softmax over the labels of scale × cosine (less the calibration): (B, K) in the order of `labels`.
+        """(B, K) in the order of `labels`: the softmax over them of scale × cosine (divided by the temperature of the
+        checkpoint's background, where it has one), or of what was fitted, less the calibration; or independent
+        probabilities.
 
         Raises:
             ClaraError: no embeddings (B, D) of this model's width.
         """
+        if self.independent and self.background is not None:
+            return self.background.probabilities(vectors(audio_BD, self.label_KD.shape[1]), self.label_KD)
         return self._logits(audio_BD).softmax(-1)
 
     def windows(self, source: Any, batch_size: int = 16) -> list[tuple[float, float, Prediction]]:
@@ -112,17 +147,136 @@ class Classifier:
 
     def calibrate_embeddings(self, audio_BD: Tensor, method: str = "auto") -> Classifier:
         """`calibrate` on embeddings that exist already."""
+        self._check_shares("calibrate")
         if len(vectors(audio_BD, self.label_KD.shape[1])) < 2:
             raise ClaraError(f"Got {len(audio_BD)} clips to calibrate on: expected many, at least two.")
         self.bias_K = offsets(self._scores(audio_BD), method)
         return self
 
+    def fit(
+        self,
+        sources: Any,
+        labels: Sequence[str],
+        groups: Sequence[str] | None = None,
+        held: Sequence[bool] | None = None,
+        batch_size: int = 16,
+        progress: bool = False,
+    ) -> Classifier:
+        """Learn from a few labelled clips what the labels' texts do not say; returns self.
+
+        A logistic regression over the frozen embeddings, pulled towards the texts: five clips per label often suffice,
+        one is a start. `self.fitted.held_out` tells how it does on clips it was not fitted on. Fitting anew starts
+        afresh, and takes back `calibrate`.
+
+        Args:
+            sources: paths, encoded bytes or (array, rate), one for each of `labels`.
+            labels: of this classifier's `labels`, each at least once.
+            groups: what clips share that must not stand on both sides when they are judged, such as their speaker.
+            held: which clips are to be judged on alone; default: each in its turn.
+
+        Raises:
+            ClaraError: as many labels as clips are not there, an unknown label, or one without a clip.
+        """
+        return self.fit_embeddings(self.zoo.embed_audio(sources, batch_size, progress), labels, groups, held)
+
+    def fit_embeddings(
+        self,
+        audio_ND: Tensor,
+        labels: Sequence[str],
+        groups: Sequence[str] | None = None,
+        held: Sequence[bool] | None = None,
+    ) -> Classifier:
+        """`fit` on embeddings that exist already."""
+        self._check_shares("fit")
+        audio_ND = vectors(audio_ND, self.label_KD.shape[1])
+        for name, given in (("labels", labels), ("groups", groups), ("held", held)):
+            if given is not None and len(given) != len(audio_ND):
+                raise ClaraError(f"Got {len(audio_ND)} clips and {len(given)} {name}: expected one for each clip.")
+        if strange := next((x for x in labels if x not in self.names), None):
+            raise unknown("label", strange, self.labels)
+        taught = {x for x, out in zip(labels, held if held is not None else [False] * len(labels)) if not out}
+        if missing := [x for x in self.labels if x not in taught]:
+            raise ClaraError(f"No clip to learn {missing[0]!r} from: expected at least one for each label.")
+        truth = [self.labels.index(x) for x in labels]
+        self.fitted = fitting.fit(audio_ND, truth, self.zoo.scale * self.label_KD, groups, held)
+        self.bias_K = None
+        return self
+
+    def save(self, path: str | Path) -> Path:
+        """Write what `fit` learned as PATH.safetensors, with the name and hash of the checkpoint that it goes with;
+        returns it. ClaraError where nothing was fitted."""
+        if self.fitted is None:
+            raise ClaraError("Nothing was fitted: a classifier by texts is its checkpoint and its labels alone.")
+        about = {
+            "format": FORMAT,
+            "model": self.zoo.name,
+            "sha256": self.zoo.sha256,
+            "labels": [{"label": k, "name": self.names[k], "prompts": p} for k, p in zip(self.labels, self.prompts)],
+            "task": self.task,
+            "language": self.language,
+            "clips": self.fitted.clips,
+            "strength": self.fitted.strength,
+            "held_out": self.fitted.held_out and dataclasses.asdict(self.fitted.held_out),
+        }
+        tensors = {"weight": self.fitted.weight_KD, "bias": self.fitted.bias_K, "texts": self.label_KD}
+        file = safetensors_file(path)
+        with whole_file(file) as part:
+            save_file(tensors, part, {"about": json.dumps(about, ensure_ascii=False)})
+        return file
+
+    @classmethod
+    def load(cls, path: str | Path, zoo: Embedder | None = None, device: str | None = None) -> Classifier:
+        """Read what `save` wrote. `zoo`: its checkpoint, where that is loaded already, or is found by another name now.
+
+        Raises:
+            ClaraError: a file that is missing, damaged or something else, or a checkpoint of other weights.
+        """
+        file = safetensors_file(path)
+        if not file.is_file():
+            raise ClaraError(f"No fitted classifier at {path}: {file} is missing.")
+        try:
+            with safe_open(file, "pt") as tensors:
+                about = json.loads((tensors.metadata() or {}).get("about", "{}"))
+                if about.get("format") != FORMAT:
+                    raise ClaraError(
+                        f"{file} is not a fitted classifier ({FORMAT}): expected what Classifier.save wrote."
+                    )
+                weight_KD, bias_K, text_KD = (tensors.get_tensor(n) for n in ("weight", "bias", "texts"))
+            own = [(x["label"], x["name"], x["prompts"]) for x in about["labels"]]
+            held = about["held_out"] and build(fitting.HeldOut, about["held_out"], file.name)
+            fitted = fitting.Fit(weight_KD, bias_K, about["clips"], tuple(about["strength"]), held)
+        except (SafetensorError, KeyError, TypeError, ValueError) as e:
+            if isinstance(e, ClaraError):
+                raise
+            raise ClaraError(f"The classifier at {file} is damaged ({e}): fit it again.") from e
+        zoo = zoo or load(about["model"], device)
+        if embedder(zoo).sha256 != about["sha256"]:
+            raise ClaraError(
+                f"{file} was fitted on {about['model']} (weights {about['sha256'][:12]}), and {zoo.name} has "
+                f"{zoo.sha256[:12]}: fit it again, or load that model."
+            )
+        found = cls.__new__(cls)
+        found.labels, found.names = [k for k, _, _ in own], {k: name for k, name, _ in own}
+        found.prompts, found.zoo = [p for _, _, p in own], zoo
+        found.task, found.language = about["task"], about["language"]
+        found.label_KD, found.bias_K, found.fitted = text_KD, None, fitted
+        found.background, found.independent, found.min_score = None, False, 0.0
+        return found
+
     def _logits(self, audio_BD: Tensor) -> Tensor:
         scores_BK = self._scores(audio_BD)
         return scores_BK if self.bias_K is None else scores_BK - self.bias_K
 
+    def _check_shares(self, verb: str) -> None:
+        if self.independent:
+            raise ClaraError(f"{verb} compares labels with each other: make the classifier without independent=True.")
+
     def _scores(self, audio_BD: Tensor) -> Tensor:
-        return self.zoo.scale * vectors(audio_BD, self.label_KD.shape[1]) @ self.label_KD.T
+        audio_BD = vectors(audio_BD, self.label_KD.shape[1])
+        if self.fitted is not None:
+            return self.fitted(audio_BD)
+        cool = 1.0 if self.background is None else self.background.constants.temperature
+        return self.zoo.scale / cool * audio_BD @ self.label_KD.T
 
     def _embed_labels(self) -> Tensor:
         """The mean of each label's unit prompt vectors, of unit length again (Radford et al. 2021, sec. 3.1.4)."""
@@ -133,8 +287,11 @@ class Classifier:
     def _prediction(self, p_K: Tensor) -> Prediction:
         order = p_K.argsort(descending=True, stable=True).tolist()
         scores = {self.labels[i]: float(p_K[i]) for i in order}
-        best = self.labels[order[0]]
-        return Prediction(best, self.names[best], scores, self.bias_K is not None)
+        heard = tuple(label for label, score in scores.items() if score >= self.min_score)
+        best = heard[0] if heard else None
+        name = self.names[best] if best is not None else NONE
+        shown = heard if self.independent else heard[:1]
+        return Prediction(best, name, scores, self.bias_K is not None, shown)
 
 
 def _check_distinct(labels: Sequence[str], prompts: Sequence[Sequence[str]], tokenizer: Tokenizer) -> None:

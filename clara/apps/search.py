@@ -18,6 +18,7 @@ from clara.audio.sources import describe, expand
 from clara.errors import ClaraError, MissingDependency
 from clara.parsing import parse_json
 from clara.saving import safetensors_file, whole_file
+from clara.zoo.background import background_of
 from clara.zoo.embedder import Embedder, check_finite
 
 CHUNK = 65536  # embeddings compared at once: bounded memory for an index of any size
@@ -123,6 +124,13 @@ class Index:
             raise ClaraError(f"Got {len(clips)} clips to search by: expected one.")
         query_1D = zoo.embed_text([text]) if text is not None else zoo.embed_audio(clips)
         return self.nearest(query_1D, top)[0]
+
+    def floor(self, zoo: Embedder, text: str) -> float | None:
+        """The score below which a clip does not fit a text, by the background of the checkpoint; None where that has
+        none. One in twenty unrelated texts finds a clip above it. ClaraError for an index of another checkpoint."""
+        self._check(zoo)
+        background = background_of(zoo.name, zoo.sha256)
+        return None if background is None else background.floor(zoo.embed_text([text])[0])
 
     def _check(self, zoo: Embedder) -> None:
         if embedder(zoo).sha256 != self.sha256:

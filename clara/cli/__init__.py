@@ -10,6 +10,7 @@ import sys
 from clara.cli import models  # noqa: F401
 from clara.cli import converting  # noqa: F401
 from clara.cli import data  # noqa: F401
+from clara.cli import labelled  # noqa: F401
 from clara.cli import captioning  # noqa: F401
 from clara.cli import train  # noqa: F401
 from clara.cli import evaluate  # noqa: F401

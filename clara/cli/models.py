@@ -32,6 +32,7 @@ from clara.zoo import catalog
 
 if TYPE_CHECKING:
     from clara.apps.classifier import Classifier, Prediction
+    from clara.apps.search import Hit
     from clara.zoo.embedder import Embedder
 
 
@@ -123,7 +124,7 @@ def embed(
 
     with sole_writer(out):
         zoo = _load(model, device)
-        items, audio = embed_sources(zoo, found, batch_size, _at_terminal(), left_out(skip_broken))
+        items, audio = embed_sources(zoo, found, batch_size, at_terminal(), left_out(skip_broken))
         paths = np.array([describe(i) for i in items])
         with whole_file(out) as part, part.open("wb") as file:
             np.savez(file, audio=audio.numpy(), paths=paths, model=zoo.name, sha256=zoo.sha256)
@@ -148,6 +149,12 @@ def classify(
     windows: Annotated[bool, typer.Option("--windows", help="One answer per window, with times.")] = False,
     calibrate: Annotated[Path | None, typer.Option(help="Folder of unlabelled clips of the same kind.")] = None,
     calibration: Annotated[str, typer.Option(help="mean (balanced labels), prior (unbalanced) or auto.")] = "auto",
+    independent: Annotated[
+        bool, typer.Option("--independent", help="Each label by itself: several may be heard, or none.")
+    ] = False,
+    min_score: Annotated[
+        float | None, typer.Option(min=0, max=1, help="None of these below it; default: 0, independent 0.5.")
+    ] = None,
     as_json: Json = False,
     model: Model = DEFAULT_MODEL,
     device: Device = None,
@@ -155,23 +162,21 @@ def classify(
     skip_broken: SkipBroken = False,
 ) -> None:
     """Classify recordings by a task's labels or your own."""
-    if task is None and not labels:
-        raise ClaraError(
-            'Give --task emotion (sound, instrument, word, …), or labels of your own: --labels "dog,rain".'
-        )
     own = [label for line in labels for label in _listed(line)] or None
-    from clara.text.prompts import label_texts
-
-    label_texts(own, task, language, template or None)
-    check_model(model)
+    fitted = _fitted(model, task is not None or own is not None or bool(template) or independent)
+    if not fitted:
+        _check_labels(own, task, language, template, 1 if independent else 2)
+        check_model(model)
     given = audio_items(sources, skip_broken)
     unlabelled = None if calibrate is None else audio_items([str(calibrate)])
     from clara.apps.classifier import Classifier
     from clara.apps.search import embed_sources
-    from clara.audio.sources import describe
 
-    zoo = _load(model, device)
-    classifier = Classifier(zoo, own, task, language, template or None)
+    if fitted:
+        classifier = Classifier.load(model, device=device)
+    else:
+        classifier = Classifier(_load(model, device), own, task, language, template or None, independent)
+    classifier.min_score = classifier.min_score if min_score is None else min_score
     if unlabelled is not None:
         classifier.calibrate(unlabelled, calibration, batch_size)
     broken = left_out(skip_broken)
@@ -180,13 +185,36 @@ def classify(
         spans = [(i, *window) for i in given for window in _windows(classifier, i, batch_size, broken)]
         found = [(i, {"start": round(start, 3), "end": round(end, 3)}, p) for i, start, end, p in spans]
     else:
-        items, audio_BD = embed_sources(zoo, given, batch_size, _at_terminal(), broken)
+        items, audio_BD = embed_sources(classifier.zoo, given, batch_size, at_terminal(), broken)
         found = [(i, {}, p) for i, p in zip(items, classifier.predict(audio_BD))]
-    records: list[dict[str, Any]] = []
-    for item, span, p in found:
-        scores = [{"label": k, "name": classifier.names[k], "score": round(s, 4)} for k, s in p.top(top)]
-        records.append({"file": describe(item), **span, "calibrated": p.calibrated, "top": scores})
-    _print_predictions(records, as_json)
+    _print_predictions([_record(classifier, item, span, p, top) for item, span, p in found], as_json)
+
+
+def _record(classifier: Classifier, item: Any, span: dict[str, float], p: Prediction, top: int) -> dict[str, Any]:
+    from clara.audio.sources import describe
+
+    scores = [{"label": k, "name": classifier.names[k], "score": round(s, 4)} for k, s in p.top(top)]
+    return {"file": describe(item), **span, "label": p.label, "calibrated": p.calibrated, "top": scores}
+
+
+def _fitted(model: str, labels: bool) -> bool:
+    """Whether --model names a file of `clara fit`. ClaraError where it is not there, or labels come beside it."""
+    if not model.endswith(".safetensors") or model.startswith(("dir:", "hf:")):
+        return False
+    check_paths(Path(model))
+    if labels:
+        raise ClaraError(f"{model} has labels of its own: leave out --task, --labels, --template and --independent.")
+    return True
+
+
+def _check_labels(own: list[str] | None, task: str | None, language: str, template: list[str], least: int) -> None:
+    if task is None and not own:
+        raise ClaraError(
+            'Give --task emotion (sound, instrument, word, …), or labels of your own: --labels "dog,rain".'
+        )
+    from clara.text.prompts import label_texts
+
+    label_texts(own, task, language, template or None, least)
 
 
 def _print_predictions(records: list[dict[str, Any]], as_json: bool) -> None:
@@ -196,7 +224,8 @@ def _print_predictions(records: list[dict[str, Any]], as_json: bool) -> None:
     for r in records:
         at = f"  {r['start']:8.1f}–{r['end']:.1f} s" if "start" in r else ""
         names = ", ".join(f"{s['name']} {s['score']:.2f}" for s in r["top"])
-        typer.echo(f"{r['file']}{at}  {names}{'  (calibrated)' if r['calibrated'] else ''}")
+        none = "none of these: " if r["label"] is None else ""
+        typer.echo(f"{r['file']}{at}  {none}{names}{'  (calibrated)' if r['calibrated'] else ''}")
 
 
 @app.command()
@@ -233,18 +262,26 @@ def retrieve(
     found = None if index is None else Index.load(index)
     zoo = _load(model, device)
     if searched:
-        new = Index.build(zoo, searched, progress=_at_terminal(), broken=left_out(skip_broken))
+        new = Index.build(zoo, searched, progress=at_terminal(), broken=left_out(skip_broken))
         found = new if found is None else found.add(new)
     assert found is not None
     if save is not None:
         found.save(save)
     hits = found.query(zoo, audio=query, top=top) if like else found.query(zoo, text=query, top=top)
+    _print_hits(hits, None if like else found.floor(zoo, query), as_json)
+
+
+def _print_hits(hits: list[Hit], floor: float | None, as_json: bool) -> None:
+    """What was found; below the floor it is marked as not fitting (None: the checkpoint has no floor)."""
+    fits = [None if floor is None else h.score >= floor for h in hits]
     if as_json:
-        records = [{"file": h.path, "score": round(h.score, 4)} for h in hits]
+        records = [{"file": h.path, "score": round(h.score, 4), "fits": fit} for h, fit in zip(hits, fits)]
         typer.echo(json.dumps(records, ensure_ascii=False, indent=1))
         return
-    for h in hits:
-        typer.echo(f"{h.score:+.3f}  {h.path}")
+    if floor is not None and not any(fits):
+        typer.echo(f"nothing fits: all is below {floor:+.3f}, as with texts that have nothing to do with it")
+    for h, fit in zip(hits, fits):
+        typer.echo(f"{h.score:+.3f}  {h.path}{'  (does not fit)' if fit is False else ''}")
 
 
 @app.command()
@@ -296,6 +333,6 @@ def _listed(line: str) -> list[str]:
         raise ClaraError(f"--labels {line!r}: {e}. Quote a whole label: 'dog,\"rain, then wind\"'.") from e
 
 
-def _at_terminal() -> bool:
+def at_terminal() -> bool:
     """Whether somebody watches: a progress bar is for them alone. A closed standard error is None."""
     return sys.stderr is not None and sys.stderr.isatty()

@@ -37,13 +37,14 @@ def finetune(
     model: Model = DEFAULT_MODEL,
     settings: Settings = [],  # noqa: B006
     skip_broken: SkipBroken = False,
+    parts: Annotated[str, typer.Option(help="heads (fast), all, or auto: heads on a CPU.")] = "auto",
 ) -> None:
-    """Fine-tune a checkpoint on a table of clips."""
+    """Fine-tune a checkpoint on a table of clips, or a folder of folders; of a few clips, see fit."""
     check_paths(csv)
     check_model(model)
     from clara.train.finetune import finetune as run
 
-    typer.echo(f"dir:{run(csv, model, out, settings, left_out(skip_broken))}")
+    typer.echo(f"dir:{run(csv, model, out, settings, left_out(skip_broken), parts)}")
 
 
 @app.command()

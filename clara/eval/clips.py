@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import cached_property
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -19,6 +20,7 @@ from clara.data.manifest import Row, load_corpus
 from clara.errors import ClaraError, unknown
 from clara.eval.embeddings import SERIAL, Spent, Supply, embed_clips, source
 from clara.text.prompts import TASKS, language_code, languages
+from clara.zoo.background import background_of
 
 __all__ = ["AudioTextEmbedder", "Context", "DataSpec", "NotAtHand", "labelled", "language_codes", "source", "truth_of"]
 
@@ -96,6 +98,15 @@ class Context:
     def fresh(self) -> None:
         """Forget what was asked for and spent, not the embeddings: another evaluation begins."""
         self.used, self.found, self.missing, self.spent = [], [], [], Spent()
+
+    @cached_property
+    def logit_scale(self) -> float | None:
+        """What `Classifier` multiplies cosines by before its softmax; None for an embedder that states no scale."""
+        scale = getattr(self.zoo, "scale", None)
+        if scale is None:
+            return None
+        background = background_of(self.zoo.name, self.zoo.sha256)
+        return scale if background is None else scale / background.constants.temperature
 
     def taught(self, train: DataSpec, test: DataSpec, per_class: int) -> tuple[list[Row], list[Row]]:
         """The rows of two DataSpecs, of which one teaches with at least `per_class` clips a class what the other judges

@@ -122,32 +122,53 @@ class LinearProbe:
         return (x_BD.double() - self.mean_D) / self.std_D @ self.weight_KD.T + self.bias_K
 
 
-def fit_probe(x_ND: Tensor, y_N: Tensor, classes: int, l2: float) -> LinearProbe:
-    """Logistic regression on standardised embeddings by LBFGS: mean cross-entropy + l2 / 2 · ‖weight‖² (bias free)."""
+def fit_probe(x_ND: Tensor, y_N: Tensor, classes: int, l2: float, prior_KD: Tensor | None = None) -> LinearProbe:
+    """Logistic regression on standardised embeddings by LBFGS: mean cross-entropy + l2 / 2 · ‖weight - prior‖², the
+    bias free. `prior_KD`: weights on the embeddings as they are, such as those of the labels' texts; default: zero.
+
+    Raises:
+        ClaraError: `l2` is not above 0.
+    """
     if l2 <= 0:
         raise ClaraError(f"l2={l2}: expected above 0; without it separable classes have no solution.")
     x_ND = x_ND.double()
     mean_D, std_D = x_ND.mean(0), x_ND.std(0, correction=0).clamp_min(1e-8)
     x_ND = (x_ND - mean_D) / std_D
-    weight_KD = torch.zeros(classes, x_ND.shape[1], dtype=torch.float64, requires_grad=True)
+    start_KD = torch.zeros(classes, x_ND.shape[1], dtype=torch.float64)
+    if prior_KD is not None:
+        start_KD = prior_KD.double() * std_D  # the same function of embeddings that are divided by their deviation
+    start_NK = x_ND @ start_KD.T
+    # what is learned lies in the span of the clips: with few of them, a fraction of the numbers, and the same solution
+    left_NR, size_R, right_RD = torch.linalg.svd(x_ND, full_matrices=False)
+    x_NR = left_NR * size_R
+    learned_KR = torch.zeros(classes, len(size_R), dtype=torch.float64, requires_grad=True)
     bias_K = torch.zeros(classes, dtype=torch.float64, requires_grad=True)
     optimizer = torch.optim.LBFGS(
-        [weight_KD, bias_K],
+        [learned_KR, bias_K],
         max_iter=MAX_ITERATIONS,
         history_size=20,
-        tolerance_grad=1e-7,
-        tolerance_change=1e-12,
+        tolerance_grad=1e-5,
+        tolerance_change=1e-9,
         line_search_fn="strong_wolfe",
     )
 
     def closure() -> Tensor:
         optimizer.zero_grad()
-        loss = cross_entropy(x_ND @ weight_KD.T + bias_K, y_N) + l2 / 2 * weight_KD.square().sum()
+        loss = cross_entropy(start_NK + x_NR @ learned_KR.T + bias_K, y_N) + l2 / 2 * learned_KR.square().sum()
         loss.backward()
         return loss
 
     optimizer.step(closure)
-    return LinearProbe(mean_D, std_D, weight_KD.detach(), bias_K.detach())
+    weight_KD = start_KD + learned_KR.detach() @ right_RD
+    return LinearProbe(mean_D, std_D, weight_KD, bias_K.detach())
+
+
+def draw_folds(groups_N: np.ndarray, count: int, seed: int) -> np.ndarray:
+    """The fold (N,) of each clip, of `count`: clips of one group, such as a speaker, share theirs. With fewer groups
+    than folds each clip stands for itself."""
+    names = np.unique(groups_N)
+    ids_N = np.searchsorted(names, groups_N) if len(names) >= count else np.arange(len(groups_N))
+    return np.random.default_rng(seed).permutation(ids_N.max() + 1)[ids_N] % count
 
 
 def choose_l2(x_ND: Tensor, y_N: Tensor, groups_N: np.ndarray, choices: Sequence[float], seed: int) -> float:
@@ -156,9 +177,7 @@ def choose_l2(x_ND: Tensor, y_N: Tensor, groups_N: np.ndarray, choices: Sequence
         raise ClaraError("l2 is empty: expected at least one weight decay.")
     if len(choices) == 1:
         return choices[0]
-    names = np.unique(groups_N)
-    ids_N = np.searchsorted(names, groups_N) if len(names) >= FOLDS else np.arange(len(groups_N))
-    fold_N = np.random.default_rng(seed).permutation(ids_N.max() + 1)[ids_N] % FOLDS
+    fold_N = draw_folds(groups_N, FOLDS, seed)
     classes, correct = int(y_N.max()) + 1, dict.fromkeys(choices, 0)
     for fold in range(FOLDS):
         held = torch.from_numpy(fold_N == fold)

@@ -31,7 +31,7 @@ from clara.eval.retrieval import RetrievalConfig, retrieval
 from clara.eval.tagging import TaggingConfig, tagging
 from clara.eval.transcripts import TranscriptConfig, transcripts
 from clara.eval.zero_shot import ZeroShotConfig, zero_shot
-from clara.report.drawing import draw_confusions
+from clara.report.drawing import draw_confusions, draw_reliability
 from clara.report.maps import write_sample
 from clara.report.tables import language_lines
 from clara.report.text import headline
@@ -195,6 +195,7 @@ def _keep(file: Path, result: Result, context: Context, pictures: bool) -> Resul
             kept = file.with_name(f"{file.stem}.{result.name}.npz")
             result = replace(result, embeddings=write_sample(kept, *sample))
         draw_confusions(file.parent, file.stem, result)
+        draw_reliability(file.parent, file.stem, result)
     return result
 
 

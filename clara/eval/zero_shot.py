@@ -17,6 +17,7 @@ from clara.eval.languages import far_languages, over_languages
 from clara.eval.prompt_sets import prompt_set
 from clara.eval.scores import RATES, Place, class_figures, primary_metric, shown
 from clara.eval.wordings import KINDS, one_text, over_kinds, worded
+from clara.metrics import calibration_error, reliability
 from clara.results import Figure, Outcomes, Result
 from clara.text.prompts import load_language, own_prompts, prompts, task_labels
 from clara.zoo.catalog import CHECKPOINTS
@@ -58,7 +59,8 @@ def zero_shot(config: ZeroShotConfig, context: Context) -> Result:
     """Evaluate one set of clips in one or several prompt languages.
 
     Figures stand at "CODE/plain" and "CODE/calibrated"; the latter have each label's mean score over these clips,
-    unlabelled, subtracted first (`clara.calibration`: the method for balanced labels, as those of corpora are). With
+    unlabelled, subtracted first (`clara.calibration`: the method for balanced labels, as those of corpora are).
+    Both have the expected calibration error of the probabilities that `Classifier` gives, "ece". With
     several languages those of `over_languages` follow. Prompt sets stand at "prompts of NAME/…". With other prompts
     than templates each language has "CODE/one_text" too, single texts as prompts; kinds of prompts after the first
     stand at "KIND/CODE/…", their means at "KIND/mean".
@@ -84,7 +86,7 @@ def zero_shot(config: ZeroShotConfig, context: Context) -> Result:
             named.setdefault(code, predicted_B)  # of the first kind
     if len(config.prompts) > 1:
         sheet.figures += over_kinds(sheet.figures, config.prompts, codes, sheet.metric)
-    notes: dict[str, Any] = {"unlabelled": len(rows) - len(kept)}
+    notes: dict[str, Any] = {"unlabelled": len(rows) - len(kept), "reliability": sheet.reliability}
     for name, published in sets.items():
         texts, added = published.prompts(labels, kept[0].corpus)
         sheet.score(f"prompts of {name}", texts)
@@ -107,6 +109,7 @@ class _Sheet:
     figures: list[Figure] = field(default_factory=list)
     outcomes: dict[str, Outcomes] = field(default_factory=dict)
     prompts: dict[str, dict[str, Any]] = field(default_factory=dict)
+    reliability: dict[str, list[list[float]]] = field(default_factory=dict)
 
     @property
     def metric(self) -> str:
@@ -118,15 +121,21 @@ class _Sheet:
         audio_BD = self.context.audio(self.rows)
         score_BK = audio_BD @ self.context.labels(texts).T
         predicted_B = score_BK.argmax(1).numpy()
-        calibrated_B = (score_BK - offsets(score_BK, "mean")).argmax(1).numpy()
         self.prompts[where] = dict(zip(self.labels, texts))
         metric = self.metric if primary else None
         published = where.startswith("prompts of ")
-        for kind, named_B in (("plain", predicted_B), ("calibrated", calibrated_B)):
+        shifted_BK = score_BK - offsets(score_BK, "mean")
+        for kind, named_BK in (("plain", score_BK), ("calibrated", shifted_BK)):
             place = Place(f"{where}/{kind}", None if published and kind == "calibrated" else metric)
+            named_B = named_BK.argmax(1).numpy()
             found = class_figures(place, named_B, self.truth_B, len(self.labels), self.context.seed)
             self.figures += found[0]
             self.outcomes[place.where] = found[1]
+            if self.context.logit_scale is not None and not published:
+                sure_BK = (self.context.logit_scale * named_BK).softmax(-1)
+                self.figures.append(place.figure("ece", calibration_error(sure_BK, self.truth_B)))
+                if primary:
+                    self.reliability[place.where] = reliability(sure_BK, self.truth_B).round(4).tolist()
         if self.config.per and not published:
             place = Place(f"{where}/per", metric)
             self.figures += _per(self.config.per, self.rows, predicted_B, self.truth_B, place)

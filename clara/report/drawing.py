@@ -40,6 +40,23 @@ def confusion(counts_CC: np.ndarray, labels: Sequence[str], title: str = "") -> 
     return figure
 
 
+def reliability(bins_C3: np.ndarray, title: str = "") -> Figure:
+    """Draw how often predictions are right by how sure they are: `clara.metrics.reliability`, clips in each bin below.
+    Bars under the diagonal are too sure."""
+    figure, axes = _canvas(5.0, 4.6)
+    width = 1 / len(bins_C3)
+    places = (np.arange(len(bins_C3)) + 0.5) * width
+    filled = bins_C3[:, 0] > 0
+    axes.bar(places[filled], bins_C3[filled, 2], 0.92 * width, color=PALETTE[0], label="right")
+    axes.plot((0, 1), (0, 1), color=PALETTE[3], linestyle="--", label="as sure as right")
+    for place, (clips, _, right) in zip(places[filled], bins_C3[filled]):
+        axes.text(place, right + 0.01, int(clips), ha="center", va="bottom", fontsize=7)
+    axes.set(xlabel="probability of the label given", ylabel="share that is right", xlim=(0, 1), ylim=(0, 1.05))
+    axes.set_title(title, fontsize=10)
+    axes.legend(loc="upper left", fontsize=8, frameon=False)
+    return figure
+
+
 def embedding_map(places_N2: np.ndarray, labels: Sequence[str]) -> Figure:
     """Draw dots colored by label, with a legend."""
     figure, axes = _canvas(9.0, 6.0)
@@ -52,6 +69,17 @@ def embedding_map(places_N2: np.ndarray, labels: Sequence[str]) -> Figure:
     columns = 1 + (len(names) - 1) // 25
     axes.legend(loc="upper left", bbox_to_anchor=(1, 1), fontsize=8, ncols=columns, frameon=False)
     return figure
+
+
+def draw_reliability(out: Path, stem: str, result: Result) -> None:
+    """Write how reliable probabilities are as `out/STEM.NAME.PLACE.reliability.png`, of many languages English's."""
+    for where, bins in result.notes.get("reliability", {}).items():
+        code, _, kind = where.partition("/")
+        if kind == "plain" and (code == "en" or len(result.languages) <= MANY_LANGUAGES):
+            told = f"{result.name} ({code}): calibration error {result.value(where, 'ece'):.3f}"
+            drawn = reliability(np.array(bins), told)
+            with whole_file(out / f"{stem}.{result.name}.{code}.reliability.png") as part:
+                drawn.savefig(part, format="png")
 
 
 def draw_confusions(out: Path, stem: str, result: Result) -> None:

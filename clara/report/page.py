@@ -14,7 +14,7 @@ from clara.errors import ClaraError
 from clara.report import drawing
 from clara.report.compare import differences
 from clara.report.maps import places, read_sample
-from clara.report.tables import few_table, languages_table
+from clara.report.tables import calibration_table, few_table, languages_table
 from clara.report.text import SHOWN, metric_name, number
 from clara.results import Figure, Result, ResultFile, read_results
 from clara.saving import sha256_of, whole_file
@@ -134,6 +134,7 @@ def _blocks(files: Sequence[ResultFile], paths: Sequence[Path], method: str | No
 def _side_by_side(model: str, results: Sequence[Result]) -> Iterator[Block]:
     """One checkpoint's evaluations as one table: by the language of the prompts, and by labelled clips."""
     found = {"Languages": languages_table(results), "Few labelled clips": few_table(results)}
+    found["Calibration"] = calibration_table(results)
     for title, (head, *lines) in ((title, lines) for title, lines in found.items() if lines):
         yield Heading(2, f"{title}: {model}")
         yield Table(tuple(head), tuple(map(tuple, lines)))
@@ -180,6 +181,10 @@ def _evaluation(mine: Sequence[tuple[str, Path, Result]], method: str | None) ->
             yield table
     for model, path, result in mine:
         yield from _confusions(model, result, draw=method is not None)
+        if method and (bins := result.notes.get("reliability")):
+            where = next((w for w in bins if w == "en/plain"), next(iter(bins)))
+            yield Heading(3, f"Reliability: {model}, {where.replace('/', ' ')}")
+            yield Picture(drawing.svg(drawing.reliability(np.array(bins[where]))), "share right by probability given")
         if method and (kept := _map_of(path, result)):
             vectors, labels = read_sample(kept)
             yield Heading(3, f"Map of embeddings: {model}")

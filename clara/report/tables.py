@@ -1,6 +1,7 @@
-"""Tables of what has too many figures for a line each: prompt languages side by side, and a few labelled clips.
+"""Tables of what has too many figures for a line each: prompt languages side by side, a few labelled clips, and how far
+probabilities can be believed.
 
-Both are sections of a card, written whole, and stand in the report and, the first, in the terminal.
+They are sections of a card, written whole, and stand in the report and, the first, in the terminal.
 """
 
 from __future__ import annotations
@@ -8,11 +9,14 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 
+import numpy as np
+
 from clara.report.text import metric_name, number
 from clara.results import MANY_LANGUAGES, Result, ResultFile
 from clara.text.prompts import load_language
 
-LANGUAGES, FEW = "## Languages", "## Few labelled clips"
+LANGUAGES, FEW, CALIBRATION = "## Languages", "## Few labelled clips", "## Calibration"
+SURE = 5  # ranges of confidence that a table has a column for
 FIRST = ("multilingual", "few-shot", "linear-probe")  # recipes made for these tables, before others with the same clips
 GROUPS = {
     "other_languages": "mean of all others",
@@ -92,11 +96,33 @@ def _few_cells(result: Result) -> Iterator[tuple[tuple[str, str, str, str], str,
                 yield key, shots.removesuffix("-shot"), number(f)
 
 
+def calibration_table(results: Iterable[Result]) -> list[list[str]]:
+    """How far probabilities can be believed: calibration error, and how often predictions are right by how sure they
+    are, with the clips. A head and a line for each evaluation, by its plain English (or first) prompts; empty where
+    none measured it."""
+    lines = []
+    for result in results:
+        bins = result.notes.get("reliability", {})
+        plain = [w for w in bins if w.endswith("/plain") and result.find(w, "ece")]
+        if not plain:
+            continue
+        where = "en/plain" if "en/plain" in plain else plain[0]
+        cells = []
+        for part in np.array_split(np.array(bins[where]), SURE):
+            clips = part[:, 0].sum()
+            cells.append(f"{part[:, 0] @ part[:, 2] / clips:.2f} ({clips:.0f})" if clips else "–")
+        seen = result.contamination.get("status", "not stated")
+        ece, accuracy = (number(result.find(where, m), interval=False) for m in ("ece", "accuracy"))
+        lines.append([f"{result.name}, {len(result.labels)} classes", seen, ece, accuracy, *cells])
+    ranges = [f"{i / SURE:.1f}–{(i + 1) / SURE:.1f} sure" for i in range(SURE)]
+    return [["clips of", "in training?", "calibration error", "accuracy", *ranges], *lines] if lines else []
+
+
 def card_sections(files: Sequence[ResultFile]) -> dict[str, str]:
     """Heading -> text of the sections that result files fill; "" for one that they say nothing of."""
     files = sorted(files, key=lambda f: FIRST.index(f.stem) if f.stem in FIRST else len(FIRST))
     pairs = [(file, result) for file in files for result in file.results]
-    return {LANGUAGES: _languages(pairs), FEW: _few(pairs)}
+    return {LANGUAGES: _languages(pairs), FEW: _few(pairs), CALIBRATION: _calibration(pairs)}
 
 
 def write_sections(text: str, sections: Mapping[str, str]) -> str:
@@ -138,6 +164,17 @@ def _few(pairs: Sequence[tuple[ResultFile, Result]]) -> str:
     table = few_table(result for _, result in pairs)
     commands = dict.fromkeys(f"`{file.command}`" for file, result in pairs if next(_few_cells(result), None))
     head = f"By labelled clips per class, {', '.join(commands)}: mean over draws ± deviation, interval over clips."
+    return "\n".join([head, "", *markdown(table)]) if table else ""
+
+
+def _calibration(pairs: Sequence[tuple[ResultFile, Result]]) -> str:
+    shown: dict[str, tuple[ResultFile, Result]] = {}
+    for file, result in pairs:
+        if result.kind == "zero_shot":
+            shown.setdefault(result.name, (file, result))
+    table = calibration_table(result for _, result in shown.values())
+    commands = dict.fromkeys(f"`{file.command}`" for file, r in shown.values() if r.notes.get("reliability"))
+    head = f"Probabilities of `Classifier` and the share that was right, clips in brackets, {', '.join(commands)}."
     return "\n".join([head, "", *markdown(table)]) if table else ""
 
 

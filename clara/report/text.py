@@ -6,8 +6,14 @@ from collections.abc import Iterator
 
 from clara.results import Figure, Result
 
-NAMES = {"uar": "UAR", "macro_map": "mAP", "macro_f1": "macro-F1", "median_rank": "median rank"}
-SHOWN = ("accuracy", "uar", "macro_f1", "macro_map", "R@1", "R@5", "R@10", "mAP@10", "median_rank")
+NAMES = {
+    "uar": "UAR",
+    "macro_map": "mAP",
+    "macro_f1": "macro-F1",
+    "median_rank": "median rank",
+    "ece": "calibration error",
+}
+SHOWN = ("accuracy", "uar", "macro_f1", "macro_map", "R@1", "R@5", "R@10", "mAP@10", "median_rank", "ece")
 
 
 def metric_name(metric: str) -> str:

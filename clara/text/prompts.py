@@ -208,6 +208,7 @@ def label_texts(
     task: str | None = None,
     language: str = "en",
     templates: Sequence[str] | None = None,
+    least: int = 2,
 ) -> tuple[list[str], dict[str, str], list[list[str]]]:
     """What a zero-shot classifier distinguishes: its K labels, the name of each by label, and the prompts of each.
 
@@ -216,10 +217,11 @@ def label_texts(
         task: a task of the language files, such as "emotion".
         language: of the names and templates of a `task`. Own labels are used as they are.
         templates: texts with {} where the label goes; default: the language's own for a task, else the bare label.
+        least: labels expected.
 
     Raises:
-        ClaraError: neither labels nor task, fewer than two labels, equal or empty ones, a template without a slot, an
-            unknown task, label or language.
+        ClaraError: neither labels nor task, fewer than `least` labels, equal or empty ones, a template without a slot,
+            an unknown task, label or language.
     """
     language = language_code(language)  # an unknown one is an error even where own labels do not need it
     if isinstance(templates, str) or (templates is not None and not list(templates)):
@@ -228,21 +230,24 @@ def label_texts(
         if task is None:
             raise ClaraError("Give labels=[…] of your own, or task='emotion' (sound, instrument, word, …).")
         labels = task_labels(task)
-    chosen = _checked(labels)
+    chosen = _checked(labels, least)
     if task is None:
         return chosen, dict(zip(chosen, chosen)), own_prompts(chosen, templates or ("{}",))
     names = {key: fill("{}", term(task, key, language)) for key in chosen}
     return chosen, names, prompts(task, chosen, language, templates)
 
 
-def _checked(labels: Sequence[str]) -> list[str]:
+def _checked(labels: Sequence[str], least: int = 2) -> list[str]:
     if isinstance(labels, str):
         raise ClaraError(f"labels={labels!r} is one text: expected a list such as ['dog', 'rain'].")
     if isinstance(labels, Mapping):
         raise ClaraError(f"labels={labels!r}: expected a list; of a mapping only the keys would be used.")
     labels = list(labels)
-    if len(labels) < 2:
-        raise ClaraError(f"labels={labels!r}: expected at least two, for the scores say which of them fits best.")
+    if len(labels) < least:
+        raise ClaraError(
+            f"labels={labels!r}: expected at least two, for the scores say which of them fits best. For one alone ask "
+            "for independent scores."
+        )
     if any(not isinstance(x, str) or not x.strip() for x in labels):
         raise ClaraError(f"labels={labels!r}: every label must be a text that is not empty.")
     return labels

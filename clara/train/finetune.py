@@ -7,17 +7,27 @@ import json
 import os
 import re
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 
+import torch
+
+from clara.audio.sources import expand
 from clara.config import build, override, to_dict
 from clara.data.loader import DataConfig
 from clara.data.manifest import Row, clips_of_table, numbered_table
 from clara.data.shards import ShardConfig, write_shards
+from clara.data.states import StatesConfig
 from clara.errors import ClaraError, unknown
+from clara.model import DualEncoder
 from clara.saving import whole_file
 from clara.text.captions import SOUND_TASKS, CaptionConfig, facts_of, known
 from clara.text.prompts import task_labels
+from clara.text.tokenizer import Tokenizer
+from clara.towers.base import AudioTower
 from clara.train.checkpoint import newest
+from clara.train.estimate import estimate, told
+from clara.train.held_out import Judge, hold_out
 from clara.train.log import sole_run
 from clara.train.optim import GroupConfig, OptimConfig
 from clara.train.recipe import TrainConfig, check
@@ -26,6 +36,9 @@ from clara.zoo import factory
 
 SPLITS = ("train", "valid", "test")
 EPOCHS, MIN_STEPS, MAX_BATCH = 20, 60, 64
+PARTS = ("auto", "heads", "all")
+JUDGED = 5  # times in a run
+TAKES, HEADS_LR = 2, 1e-3
 
 
 def finetune(
@@ -34,19 +47,26 @@ def finetune(
     out: str | Path,
     overrides: Sequence[str] = (),
     broken: Callable[[str], None] | None = None,
+    parts: str = "auto",
 ) -> Path:
     """Train the checkpoint `init` further on a table of clips; the same call goes on from where an earlier one stopped.
+
+    The estimated time is printed first. Some clips are held out: after every fifth of the steps the model is judged on
+    them, and the state that did best is what is exported.
 
     Args:
         csv: a table with a header. `audio`: path, relative to the table. `text`: a caption; a clip with several of
             them, or with several sounds as `label`, has several rows, which agree in all else. Instead of it or beside
             it `emotion`, or `label` with its `task` (sound, instrument, word, arousal), which are captioned in every
-            language; a `label` alone serves as the text. Optional: `language` (spoken), `split` (only 'train', the
-            default, is trained on).
+            language; a `label` alone serves as the text. Optional: `language` (spoken), `speaker`, `split` (only
+            'train', the default, is trained on; the others judge, and where there are none, a share is held out). Or a
+            folder that has a folder of clips for each label.
         init: the checkpoint to start from, as for `clara.load`.
         out: folder of the run; the clips are packed into `out`/shards first.
         overrides: settings of the recipe, such as 'steps=500' or 'optim.lr=0.0001'.
         broken: called with the reason for each unreadable clip, which is left out; without it such a clip is an error.
+        parts: "heads" trains what follows the audio encoder, and the text head, on what the encoder gave once; "all"
+            trains both towers; "auto" is "heads" on a CPU.
 
     Returns:
         `out`/checkpoint, for `clara.load('dir:…')`.
@@ -55,21 +75,53 @@ def finetune(
         ClaraError: a mistake in the table, with its place, an `out` that was trained on other clips or texts, and all
             that `train` raises.
     """
-    rows = read_rows(Path(csv))
+    if parts not in PARTS:
+        raise unknown("part to train", parts, PARTS)
+    rows = hold_out(read_rows(Path(csv)))
     count = sum(row.split == "train" for row in rows)
     if count < 2:
         raise ClaraError(f"{csv} holds {count} clips of split 'train': contrastive training needs at least 2.")
-    front_end = factory.create_model(init).front_end
-    config = override(to_dict(recipe(count, init, Path(out), front_end.window_seconds)), overrides)
-    config = build(TrainConfig, config, where="fine-tuning")
+    model, tokenizer = factory.create_model(init), factory.get_tokenizer(init)
+    base = recipe(count, init, Path(out), model.front_end.window_seconds)
+    if parts == "heads" or (parts == "auto" and not torch.cuda.is_available()):
+        base = heads_only(base, model)
+    config = build(TrainConfig, override(to_dict(base), overrides), where="fine-tuning")
     check(config)  # before the clips are packed
     with sole_run(Path(config.out)):
         _keep_to_one_table(rows, Path(csv), Path(config.out))
-        packing = ShardConfig(sample_rate=front_end.sample_rate, on_error="skip" if broken else "raise")
-        index = write_shards(rows, Path(out) / "shards", packing)
+        print(f"about {told(estimate(config, rows, model, tokenizer))} on this machine", flush=True)
+        judge = _judge(rows, model, tokenizer, config, broken)
+        packing = ShardConfig(sample_rate=model.front_end.sample_rate, on_error="skip" if broken else "raise")
+        taught = [row for row in rows if row.split == "train"]
+        index = write_shards(taught, Path(out) / "shards", packing)
         for skipped in (s for shard in index["shards"] for s in shard["skipped"]):
             broken(skipped["why"])
-        return run(config, held=True)
+        return run(config, held=True, judge=judge)
+
+
+def _judge(
+    rows: Sequence[Row], model: DualEncoder, tokenizer: Tokenizer, config: TrainConfig, broken: Callable | None
+) -> Judge | None:
+    """Who judges the run, having said how the checkpoint does before it; None where no clip is held out."""
+    if all(row.split == "train" for row in rows):
+        print("no clips are held out: how well it works is not known", flush=True)
+        return None
+    judge = Judge(rows, tokenizer, Path(config.out), model.front_end.sample_rate, broken)
+    if not judge.clips:
+        return None
+    print(f"before training: held-out accuracy {judge.score(model)[0]:.3f} on {len(judge.clips)} clips", flush=True)
+    return judge
+
+
+def heads_only(config: TrainConfig, model: DualEncoder) -> TrainConfig:
+    """The recipe with the trunk frozen: the audio encoder, or where a tower has no such part the whole of it, and the
+    text tower. What the encoder gives is stored once where the tower can go on from it."""
+    stored = type(model.audio).states is not AudioTower.states and getattr(model.audio, "rest", None) is not None
+    audio = "audio.encoder.*" if stored else "audio.*"
+    groups = tuple(GroupConfig(match, 0.0) for match in (audio, "text.*"))
+    states = StatesConfig(f"{config.out}/states", TAKES) if stored else None
+    optim = replace(config.optim, lr=HEADS_LR, groups=groups)
+    return replace(config, optim=optim, states=states)
 
 
 def _keep_to_one_table(rows: Sequence[Row], csv: Path, out: Path) -> None:
@@ -95,11 +147,15 @@ def recipe(clips: int, init: str, out: Path, window_seconds: float) -> TrainConf
         init=init,
         optim=OptimConfig(lr=3e-4, warmup_steps=steps // 10, groups=(GroupConfig("text*", 0.1),)),
         ema=0.99,
+        save_every=max(1, steps // JUDGED),
     )
 
 
 def read_rows(csv: Path) -> list[Row]:
-    """The clips of the table, in order. ClaraError with file and line for what is missing or unknown."""
+    """The clips of the table, in order, or of a folder with a folder of clips for each label. ClaraError
+    with file and line for what is missing or unknown."""
+    if csv.is_dir():
+        return _rows_of_folders(csv)
     found = [_row(cells, csv, where) for where, cells in clips_of_table(csv, numbered_table(csv, ["audio"]))]
     missing = [row.audio for row in found if not Path(row.audio).is_file()]
     if missing:
@@ -107,10 +163,21 @@ def read_rows(csv: Path) -> list[Row]:
     return found
 
 
+def _rows_of_folders(folder: Path) -> list[Row]:
+    corpus = re.sub(r"\W+", "_", folder.resolve().name)
+    rows = [
+        Row(str(clip), corpus, text=(own.name.replace("_", " "),), label=own.name)
+        for own in sorted(p for p in folder.iterdir() if p.is_dir() and not p.name.startswith("."))
+        for clip in expand(own)
+    ]
+    if not rows:
+        raise ClaraError(f"{folder} holds no folders with audio: expected one for each label, or a table (CSV).")
+    return rows
+
+
 def _row(cells: Mapping[str, list[str]], csv: Path, where: str) -> Row:
-    one = {
-        name: cells[name][0] if name in cells else None for name in ("audio", "language", "emotion", "task", "split")
-    }
+    single = ("audio", "language", "emotion", "task", "split", "speaker")
+    one = {name: cells[name][0] if name in cells else None for name in single}
     if one["split"] not in (None, *SPLITS):
         raise unknown(f"split at {where}", one["split"], SPLITS)
     labels, texts = cells.get("label", []), cells.get("text", [])

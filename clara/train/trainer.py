@@ -8,7 +8,7 @@ from __future__ import annotations
 import copy
 import math
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import nullcontext
 from functools import cached_property
 from pathlib import Path
@@ -44,6 +44,7 @@ from clara.zoo import factory
 from clara.zoo.lineage import with_front
 
 MAX_LOG_SCALE = math.log(100.0)
+Judge = Callable[[DualEncoder, int], bool]
 
 
 def train(recipe: str | Path, overrides: Sequence[str] = ()) -> Path:
@@ -63,16 +64,21 @@ def train(recipe: str | Path, overrides: Sequence[str] = ()) -> Path:
     return run(build(TrainConfig, override(load_yaml(recipe), overrides), where=Path(recipe).name), Path(recipe).parent)
 
 
-def run(config: TrainConfig, folder: Path = Path("."), held: bool = False) -> Path:
+def run(config: TrainConfig, folder: Path = Path("."), held: bool = False, judge: Judge | None = None) -> Path:
     """`train` for a config in memory; tokenizer files of an inline model are looked up in `folder`. `held`: the caller
-    writes to `out` alone already. ClaraError where another run does."""
+    writes to `out` alone already. ClaraError where another run does.
+
+    `judge(model, step)` is asked at every save whether what would be exported is the best so far; only then it is.
+    """
     check(config)
     if config.threads:
         torch.set_num_threads(config.threads)
     with processes(config.device) as world, nullcontext() if held or not world.main else sole_run(Path(config.out)):
         torch.manual_seed(config.seed)
         model, tokenizer = build_model(config, folder)
-        return Trainer(config, world, model, tokenizer).run()
+        trainer = Trainer(config, world, model, tokenizer)
+        trainer.judge = judge
+        return trainer.run()
 
 
 class Trainer:
@@ -98,6 +104,7 @@ class Trainer:
         self.done, self.saved = 0, time.monotonic()
         self.entries: list[Entry] | None = None
         self.facts: losses.FactVectors | None = None
+        self.judge: Judge | None = None
 
     def run(self) -> Path:
         """Resume, train, export; the exported folder."""
@@ -332,7 +339,8 @@ class Trainer:
             model = copy.deepcopy(self.model)
             if self.ema:
                 model.load_state_dict(self.ema.tensors)
-            factory.save_checkpoint(self.out / "checkpoint", model, self.tokenizer, self.card())
+            if self.judge is None or self.judge(model, self.done):
+                factory.save_checkpoint(self.out / "checkpoint", model, self.tokenizer, self.card())
             if self.memo:
                 self.memo.save()
         self.world.wait()
