@@ -79,8 +79,10 @@ class StatePool(nn.Module):
             x_BNW = block(x_BNW, src_key_padding_mask=~mask_BN)
         if self.norm is not None:
             x_BNW = self.norm(x_BNW)
-        if not pool:
-            return x_BNW
+        return self.pooled(x_BNW, mask_BN) if pool else x_BNW
+
+    def pooled(self, x_BNW: Tensor, mask_BN: Tensor) -> Tensor:
+        """What `forward` gives of the frames that it gives with `pool=False`: (B, W)."""
         if self.attention is not None:
             pooled_BW = self.attention(x_BNW, mask_BN).to(x_BNW.dtype)
         else:
