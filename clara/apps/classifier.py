@@ -71,9 +71,17 @@ class Classifier:
         self.label_KD = self._embed_labels()
         self.bias_K: Tensor | None = None
 
-    def __call__(self, sources: Any, batch_size: int = 16, progress: bool = False) -> list[Prediction]:
-        """One prediction a source (paths, encoded bytes, (array, rate), folders), in order."""
-        return self.predict(self.zoo.embed_audio(sources, batch_size, progress))
+    def __call__(
+        self,
+        sources: Any,
+        batch_size: int = 16,
+        progress: bool = False,
+        window: float | None = None,
+        hop: float | None = None,
+    ) -> list[Prediction]:
+        """One prediction a source (paths, encoded bytes, (array, rate), folders), in order. `window` and `hop` as of
+        `Embedder.embed_audio`; the embeddings of windows are averaged, `windows` names each by itself."""
+        return self.predict(self.zoo.embed_audio(sources, batch_size, progress, window=window, hop=hop))
 
     def predict(self, audio_BD: Tensor) -> list[Prediction]:
         """Predictions for embeddings that exist already."""
@@ -87,9 +95,12 @@ class Classifier:
         """
         return self._logits(audio_BD).softmax(-1)
 
-    def windows(self, source: Any, batch_size: int = 16) -> list[tuple[float, float, Prediction]]:
-        """(start, end in seconds, prediction) for every window of one long recording."""
-        times_W2, audio_WD = self.zoo.embed_windows(source, batch_size)
+    def windows(
+        self, source: Any, batch_size: int = 16, window: float | None = None, hop: float | None = None
+    ) -> list[tuple[float, float, Prediction]]:
+        """(start, end in seconds, prediction) for every window of one long recording; `window` and `hop` as of
+        `Embedder.embed_audio`."""
+        times_W2, audio_WD = self.zoo.embed_windows(source, batch_size, window, hop)
         return [(start, end, p) for (start, end), p in zip(times_W2.tolist(), self.predict(audio_WD))]
 
     def calibrate(self, sources: Any, method: str = "auto", batch_size: int = 16) -> Classifier:

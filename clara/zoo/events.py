@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 FIND_WINDOW, FIND_HOP = 2.0, 0.5  # seconds
 QUIET = ("silence", "background noise", "the hum of a quiet room")
-ALIKE = 0.7  # cosine of two texts from which on one is no alternative to the other
+ALIKE = 0.5  # cosine of two texts from which on one is no alternative to the other: rain and rain on a roof
 
 
 @dataclass(frozen=True)
