@@ -5,7 +5,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
-from functools import partial
+from functools import cached_property, partial
 from pathlib import Path
 from typing import Any
 
@@ -23,7 +23,7 @@ from clara.config import ModelConfig
 from clara.errors import ClaraError, unknown
 from clara.layers import bf16_pays
 from clara.zoo import catalog
-from clara.zoo.events import FIND_HOP, FIND_WINDOW, Event, FindConfig, Timeline, listen, pool_windows
+from clara.zoo.events import FIND_HOP, FIND_WINDOW, Event, FindConfig, Timeline, alternatives, listen, pool_windows
 from clara.zoo.exact import NO_TF32
 from clara.zoo.factory import Loaded, checkpoint_folder, load_checkpoint
 
@@ -248,6 +248,11 @@ class Embedder:
         text_BD = torch.cat(parts)
         check_finite(text_BD, lambda i: f"The text {texts[i]!r:.60} gives")
         return text_BD
+
+    @cached_property
+    def alternatives(self) -> Tensor:
+        """Embeddings (K, D) of what any moment could be, which `find` compares its texts with."""
+        return self.embed_text(alternatives())
 
     def _windows(self, items: Iterable[Any], cut: Windows) -> Iterator[Window]:
         """Every window of every source."""

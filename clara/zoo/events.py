@@ -21,6 +21,8 @@ if TYPE_CHECKING:
 
 FIND_WINDOW, FIND_HOP = 2.0, 0.5  # seconds
 QUIET = ("silence", "background noise", "the hum of a quiet room")
+CONSTANT_SECONDS = 30.0  # shorter recordings may be one event from end to end
+USUAL = -2.2  # in logits, a score of 0.1: what stands above it for most of a recording is its background
 ALIKE = 0.5  # cosine of two texts from which on one is no alternative to the other: rain and rain on a roof
 
 
@@ -45,6 +47,9 @@ class FindConfig:
         gap_seconds: events that are no farther apart are one.
         against: texts that a moment could sound like instead; by default the sounds of the English language file and
             silence. Those that mean nearly the same as a query do not count against it.
+        constant: find also what sounds for most of a recording. By default half a minute or more of rain has no events
+            but what is more like rain than its usual: the scores of a text that are above 0.1 most of the time are
+            lowered until they are not.
         frames: pool the audio tower's frames over each window, as `Embedder.embed_windows(frames=True)` does.
     """
 
@@ -53,6 +58,7 @@ class FindConfig:
     least_seconds: float = 0.2
     gap_seconds: float = 0.5
     against: tuple[str, ...] | None = None
+    constant: bool = False
     frames: bool = False
 
     def __post_init__(self) -> None:
@@ -102,15 +108,18 @@ def listen(
     """The timeline of each text in one recording, which is read in bounded memory (`Embedder.timeline`)."""
     texts = (texts,) if isinstance(texts, str) else tuple(texts)
     query_QD = zoo.embed_text(texts)
-    against_KD = zoo.embed_text(_alternatives() if config.against is None else config.against)
+    against_KD = zoo.alternatives if config.against is None else zoo.embed_text(config.against)
     apart_QK = query_QD @ against_KD.T < ALIKE
     times, scores = [], []
     for times_W2, audio_WD in zoo.stream_windows(source, cut, batch_size, config.frames):
         own_WQ = zoo.scale * audio_WD @ query_QD.T
         other_W1K = (zoo.scale * audio_WD @ against_KD.T)[:, None].masked_fill(~apart_QK, -torch.inf)
         times.append(times_W2)
-        scores.append(torch.sigmoid(own_WQ - other_W1K.logsumexp(-1)))
-    return Timeline(texts, *_cells(torch.cat(times).numpy(), torch.cat(scores).numpy(), cut.hop), config)
+        scores.append(own_WQ - other_W1K.logsumexp(-1))
+    times_W2, logits_WQ = torch.cat(times).numpy(), torch.cat(scores)
+    if not config.constant and times_W2.max() >= CONSTANT_SECONDS:
+        logits_WQ = logits_WQ - (logits_WQ.median(0).values - USUAL).clamp_min(0)
+    return Timeline(texts, *_cells(times_W2, logits_WQ.sigmoid().numpy(), cut.hop), config)
 
 
 def pool_windows(zoo: Embedder, source: Any, cut: Windows, batch_size: int) -> Iterator[tuple[Tensor, Tensor]]:
@@ -195,6 +204,6 @@ def _runs(inside_N: np.ndarray) -> Iterator[tuple[int, int]]:
     return zip(change[::2].tolist(), change[1::2].tolist())
 
 
-def _alternatives() -> list[str]:
+def alternatives() -> list[str]:
     """What any moment could be instead: the sounds of the English language file, and nothing much."""
     return [fill("{}", term("sound", label)) for label in task_labels("sound")] + list(QUIET)
