@@ -32,7 +32,7 @@ from clara.text.prompts import fill, term
 from clara.zoo.events import Event, FindConfig, Timeline
 
 RATE, SECONDS, EVENTS, APART = 16000, 60.0, 5, 1.0
-GRID = {"threshold": (0.1, 0.2, 0.3, 0.4, 0.5, 0.6), "low": (1.0, 0.75, 0.5, 0.25), "least_seconds": (0.0, 0.5, 1.0)}
+GRID = {"threshold": (0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9), "low": (1.0, 0.75, 0.5, 0.25), "least_seconds": (0.2, 1.0)}
 
 
 @dataclass(frozen=True)
@@ -57,7 +57,7 @@ def main(
     if "5" in folds.split(","):
         raise typer.BadParameter("fold 5 is held out")
     torch.set_num_threads(1)
-    clips = read_clips(esc50, folds.split(","))
+    clips = read_clips(esc50, folds.split(","), whole=pairs)
     for name in model:
         zoo = clara.load(name, "cpu")
         if pairs:
@@ -123,15 +123,16 @@ def rows(events: list[Event], number: int) -> Any:
     )
 
 
-def read_clips(folder: Path, folds: list[str]) -> dict[str, list[np.ndarray]]:
-    """The clips of each label, cut to where they sound."""
+def read_clips(folder: Path, folds: list[str], whole: bool = False) -> dict[str, list[np.ndarray]]:
+    """The clips of each label, cut to where they sound unless they are wanted whole."""
     with (folder / "manifest.csv").open(newline="") as file:
         labels = {r["file"]: r["label"] for r in csv.DictReader(file) if r["speaker"].removeprefix("fold") in folds}
     clips: dict[str, list[np.ndarray]] = {}
     with tarfile.open(folder / "audio.tar") as tar:
         for member in tar:
             if member.name in labels and (data := tar.extractfile(member)) is not None:
-                wave = sounding(waveform.read(data.read(), RATE))
+                wave = waveform.read(data.read(), RATE)
+                wave = wave if whole else sounding(wave)
                 if len(wave) >= RATE // 2:
                     clips.setdefault(labels[member.name], []).append(wave)
     return clips

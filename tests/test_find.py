@@ -130,7 +130,7 @@ def test_every_window_counts_where_it_lies(zoo: Embedder, monkeypatch: pytest.Mo
         (event,) = zoo.find((wave, RATE), "0", window, hop, config=FindConfig(against=("1",)))
         assert event.start == pytest.approx(8, abs=window / 2) and event.end == pytest.approx(11, abs=window / 2)
         assert event.score > 0.9 and event.text == "0"
-    found = zoo.find((wave, RATE), ["0", "1"], 1.0, config=FindConfig(0.6, 0.6, against=("2",)))
+    found = zoo.find((wave, RATE), ["0", "1"], 1.0, config=FindConfig(0.7, 0.6, against=("2",)))
     assert [e.text for e in found] == ["1", "0", "1"]
     constant = (np.tile(wave[8 * RATE : 10 * RATE], 20), RATE)
     assert zoo.find(constant, "0", config=FindConfig(against=("1",))) == []

@@ -38,7 +38,7 @@ def find(
             "--out", "-o", help="File to write: .rttm, .txt (Audacity), .csv, .json, .png, .svg, .pdf; repeatable."
         ),
     ] = [],  # noqa: B006
-    threshold: Annotated[float, typer.Option(help="Score at which an event begins, 0 to 1.")] = 0.5,
+    threshold: Annotated[float, typer.Option(help="Score at which an event begins, 0 to 1.")] = 0.6,
     low: Annotated[float | None, typer.Option(help="Score down to which it goes on; default: half of it.")] = None,
     least: Annotated[float, typer.Option(help="Seconds of the shortest event.")] = 0.2,
     gap: Annotated[float, typer.Option(help="Seconds between events that are taken for one.")] = 0.5,

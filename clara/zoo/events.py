@@ -53,7 +53,7 @@ class FindConfig:
         frames: pool the audio tower's frames over each window, as `Embedder.embed_windows(frames=True)` does.
     """
 
-    threshold: float = 0.5
+    threshold: float = 0.6
     low: float | None = None
     least_seconds: float = 0.2
     gap_seconds: float = 0.5
