@@ -42,12 +42,26 @@ class DualEncoder(nn.Module):
     def encode_audio(self, wave_BT: Tensor, len_B: Tensor | None = None, normalized: bool = True) -> Tensor:
         """Embed mono waves at `front_end.sample_rate`, float in [-1, 1], of `len_B` samples each -> (B, D) float32.
         ClaraError for a wave without its batch axis."""
+        return self._audio_embedding(self.audio(*self._features(wave_BT, len_B)), normalized)
+
+    def encode_frames(self, wave_BT: Tensor, len_B: Tensor | None = None) -> tuple[Tensor, Tensor]:
+        """The audio tower's frames before pooling, (B, N, W), and which of them are real, (B, N): `pool_frames` makes
+        embeddings of them, of all or of a part. ClaraError as `encode_audio`."""
+        x_BNF, mask_BN = self._features(wave_BT, len_B)
+        return self.audio(x_BNF, mask_BN, pool=False), self.audio.frame_mask(mask_BN)
+
+    def pool_frames(self, frames_BNW: Tensor, mask_BN: Tensor, normalized: bool = True) -> Tensor:
+        """Embed the frames that the mask leaves -> (B, D) float32; of all real ones, what `encode_audio` gives.
+        ClaraError for a tower that makes its vector of more than frames (`AudioTower.pooled`)."""
+        return self._audio_embedding(self.audio.pooled(frames_BNW, mask_BN), normalized)
+
+    def _features(self, wave_BT: Tensor, len_B: Tensor | None) -> tuple[Tensor, Tensor]:
         if wave_BT.ndim != 2:
             raise ClaraError(f"Waves of shape {tuple(wave_BT.shape)}: expected (B, T); of one clip, wave_T[None].")
         if len_B is None:
             len_B = torch.full((wave_BT.shape[0],), wave_BT.shape[1], device=wave_BT.device)
         x_BNF, mask_BN = self.front_end(wave_BT, len_B)  # in float32; a model made .half() goes on in its own type
-        return self._audio_embedding(self.audio(x_BNF.to(self.log_scale.dtype), mask_BN), normalized)
+        return x_BNF.to(self.log_scale.dtype), mask_BN
 
     def encode_states(self, states_BNKW: Tensor, mask_BN: Tensor, normalized: bool = True) -> Tensor:
         """Embed what `audio.states` gave, as `encode_audio` would the clips -> (B, D) float32. ClaraError for an audio

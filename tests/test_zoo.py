@@ -212,13 +212,13 @@ def test_threads_leave_tf32_as_they_found_it(zoo: Embedder) -> None:
     first_in, second_in, first_out = threading.Event(), threading.Event(), threading.Event()
 
     def first() -> None:
-        with zoo._exact():
+        with zoo.exact():
             first_in.set()
             assert second_in.wait(5)
 
     def second() -> tuple[bool, bool]:
         assert first_in.wait(5)
-        with zoo._exact():
+        with zoo.exact():
             second_in.set()
             assert first_out.wait(5)
             return allowed()

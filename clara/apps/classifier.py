@@ -65,7 +65,7 @@ class Classifier:
         language: of the label names and templates of a `task`: a code, a tag or a name ("de", "de-AT", "German",
             "Deutsch"). Own labels are used as they are.
         templates: texts with {} where the label goes (with a task also {adj}, {noun}, {adv}); default: the
-            language's own for a task, the bare label otherwise. Their embeddings are averaged: one unit vector per label.
+            language's own for a task, the bare label otherwise. Each label's embeddings are averaged to a unit vector.
         independent: each label gets its own probability of being heard, calibrated by the checkpoint's background
             (`clara/zoo/background.py`): several may be heard, or none, and there may be one label alone. By default
             labels share 1 between them, so that one of them always wins.
@@ -102,9 +102,17 @@ class Classifier:
                 "one for your checkpoint's folder: python recipes/background.py."
             )
 
-    def __call__(self, sources: Any, batch_size: int = 16, progress: bool = False) -> list[Prediction]:
-        """One prediction a source (paths, encoded bytes, (array, rate), folders), in order."""
-        return self.predict(self.zoo.embed_audio(sources, batch_size, progress))
+    def __call__(
+        self,
+        sources: Any,
+        batch_size: int = 16,
+        progress: bool = False,
+        window: float | None = None,
+        hop: float | None = None,
+    ) -> list[Prediction]:
+        """One prediction a source (paths, encoded bytes, (array, rate), folders), in order. `window` and `hop` as of
+        `Embedder.embed_audio`; the embeddings of windows are averaged, `windows` names each by itself."""
+        return self.predict(self.zoo.embed_audio(sources, batch_size, progress, window=window, hop=hop))
 
     def predict(self, audio_BD: Tensor) -> list[Prediction]:
         """Predictions for embeddings that exist already."""
@@ -122,9 +130,12 @@ class Classifier:
             return self.background.probabilities(vectors(audio_BD, self.label_KD.shape[1]), self.label_KD)
         return self._logits(audio_BD).softmax(-1)
 
-    def windows(self, source: Any, batch_size: int = 16) -> list[tuple[float, float, Prediction]]:
-        """(start, end in seconds, prediction) for every window of one long recording."""
-        times_W2, audio_WD = self.zoo.embed_windows(source, batch_size)
+    def windows(
+        self, source: Any, batch_size: int = 16, window: float | None = None, hop: float | None = None
+    ) -> list[tuple[float, float, Prediction]]:
+        """(start, end in seconds, prediction) for every window of one long recording; `window` and `hop` as of
+        `Embedder.embed_audio`."""
+        times_W2, audio_WD = self.zoo.embed_windows(source, batch_size, window, hop)
         return [(start, end, p) for (start, end), p in zip(times_W2.tolist(), self.predict(audio_WD))]
 
     def calibrate(self, sources: Any, method: str = "auto", batch_size: int = 16) -> Classifier:
@@ -225,8 +236,16 @@ class Classifier:
         return file
 
     @classmethod
-    def load(cls, path: str | Path, zoo: Embedder | None = None, device: str | None = None) -> Classifier:
-        """Read what `save` wrote. `zoo`: its checkpoint, where that is loaded already, or is found by another name now.
+    def load(
+        cls,
+        path: str | Path,
+        zoo: Embedder | None = None,
+        device: str | None = None,
+        window: float | None = None,
+        hop: float | None = None,
+    ) -> Classifier:
+        """Read what `save` wrote. `zoo`: its checkpoint, where that is loaded already, or is found by another name now;
+        else it is loaded with `device`, `window` and `hop` as of `clara.load`.
 
         Raises:
             ClaraError: a file that is missing, damaged or something else, or a checkpoint of other weights.
@@ -249,7 +268,7 @@ class Classifier:
             if isinstance(e, ClaraError):
                 raise
             raise ClaraError(f"The classifier at {file} is damaged ({e}): fit it again.") from e
-        zoo = zoo or load(about["model"], device)
+        zoo = zoo or load(about["model"], device, window=window, hop=hop)
         if embedder(zoo).sha256 != about["sha256"]:
             raise ClaraError(
                 f"{file} was fitted on {about['model']} (weights {about['sha256'][:12]}), and {zoo.name} has "

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from functools import cached_property, partial
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
 from safetensors import SafetensorError
@@ -22,26 +24,36 @@ from clara.zoo.background import background_of
 from clara.zoo.embedder import Embedder, check_finite
 
 CHUNK = 65536  # embeddings compared at once: bounded memory for an index of any size
+T = TypeVar("T")
 UNIT_TOLERANCE = 1e-3  # of a vector's length
 TOGETHER = 128  # clips embedded at once where broken ones are left out: one of them costs its neighbours a second pass
 
 
 @dataclass(frozen=True)
 class Hit:
-    """One clip found: its path as it was indexed, and its cosine to the query."""
+    """One clip found: its path as it was indexed, its cosine to the query, and of its windows the one that has it:
+    start and end in seconds, None where the index does not tell."""
 
     path: str
     score: float
+    start: float | None = None
+    end: float | None = None
 
 
 @dataclass(frozen=True, eq=False)  # tensors have no one truth to compare by
 class Index:
-    """Embeddings (N, D) of unit length, what each is of, and the checkpoint they come from."""
+    """Embeddings (N, D) of unit length, one a window; the clip that each is of, the checkpoint they come from, and the
+    start and end of each window in seconds (N, 2), NaN where unknown. The windows of a clip stand one after another."""
 
     audio_ND: Tensor = field(repr=False)
     paths: list[str] = field(repr=False)
     model: str
     sha256: str
+    times_N2: Tensor = field(default=None, repr=False)  # type: ignore[assignment]  # a tensor once made
+
+    def __post_init__(self) -> None:
+        if self.times_N2 is None:
+            object.__setattr__(self, "times_N2", torch.full((len(self.paths), 2), torch.nan))
 
     @classmethod
     def build(
@@ -52,11 +64,18 @@ class Index:
         progress: bool = False,
         broken: Callable[[str], None] | None = None,
     ) -> Index:
-        """Embed files and folders, as `embed_sources` does. ClaraError for no audio, or a file that cannot be read."""
-        items, audio_ND = embed_sources(zoo, sources, batch_size, progress, broken)
-        return cls(audio_ND, [describe(item) for item in items], zoo.name, zoo.sha256)
+        """Embed files and folders window by window, cut as the embedder was made to: `clara.load(window=2.0, hop=1.0)`
+        tells moments of two seconds apart, by default a window is as long as the model takes. With `broken` clips that
+        cannot be read are left out, and it is told why.
+
+        Raises:
+            ClaraError: no audio, or without `broken` a file that cannot be read.
+        """
+        items, times_N2, audio_ND = embed_windows_of(zoo, sources, batch_size, progress, broken)
+        return cls(audio_ND, [describe(item) for item in items], zoo.name, zoo.sha256, times_N2)
 
     def __len__(self) -> int:
+        """How many windows there are; `len(set(index.paths))` counts files."""
         return len(self.paths)
 
     def add(self, other: Index) -> Index:
@@ -68,14 +87,19 @@ class Index:
         newer = {path for path in other.paths if not path.startswith("<")}  # arrays and bytes have no path of their own
         kept = [i for i, path in enumerate(self.paths) if path not in newer]
         paths = [self.paths[i] for i in kept] + other.paths
-        return Index(torch.cat([self.audio_ND[kept], other.audio_ND]), paths, self.model, self.sha256)
+        times_N2 = torch.cat([self.times_N2[kept], other.times_N2])
+        return Index(torch.cat([self.audio_ND[kept], other.audio_ND]), paths, self.model, self.sha256, times_N2)
 
     def save(self, path: str | Path) -> Path:
         """Write PATH.safetensors, whole or not at all: embeddings, and as JSON paths, model and hash. Returns it."""
         file = safetensors_file(path)
         about = {"model": self.model, "sha256": self.sha256, "paths": self.paths}
         text = json.dumps(about).encode("ascii")  # a path may hold what UTF-8 lacks
-        tensors = {"audio": self.audio_ND.contiguous(), "about": torch.frombuffer(bytearray(text), dtype=torch.uint8)}
+        tensors = {
+            "audio": self.audio_ND.contiguous(),
+            "times": self.times_N2.contiguous(),
+            "about": torch.frombuffer(bytearray(text), dtype=torch.uint8),
+        }
         try:
             with whole_file(file) as part:
                 save_file(tensors, part)
@@ -95,12 +119,12 @@ class Index:
             if "about" not in tensors:
                 raise ClaraError(f"The index at {path} is of two files, which may not belong together: build it again.")
             data = parse_json(tensors["about"].numpy().tobytes())
-            index = cls(audio_ND, list(data["paths"]), data["model"], data["sha256"])
+            index = cls(audio_ND, list(data["paths"]), data["model"], data["sha256"], tensors.get("times"))
         except ClaraError:
             raise
         except (SafetensorError, KeyError, TypeError, ValueError) as e:
             raise ClaraError(f"The index at {path} is damaged ({e}): build it again.") from e
-        if len(index.paths) != len(index.audio_ND):
+        if len(index.paths) != len(index.audio_ND) or index.times_N2.shape != (len(index.paths), 2):
             counts = f"{len(index.paths)} paths and {len(index.audio_ND)} embeddings"
             raise ClaraError(f"The index at {path} holds {counts}: build it again.")
         if audio_ND.ndim != 2 or audio_ND.dtype != torch.float32 or not all(isinstance(p, str) for p in index.paths):
@@ -140,11 +164,33 @@ class Index:
             )
 
     def nearest(self, query_QD: Tensor, top: int = 5) -> list[list[Hit]]:
-        """The `top` clips of each query embedding (Q, D), best first. ClaraError for other shapes, or `top` below 1."""
+        """The `top` clips of each query embedding (Q, D), each by its best window, best first. ClaraError for other
+        shapes, or `top` below 1."""
         if not isinstance(top, int) or top < 1:
             raise ClaraError(f"top={top!r}: expected a whole number of at least 1.")
-        scores, rows = top_k(vectors(query_QD, self.audio_ND.shape[1]), self.audio_ND, top)
-        return [[Hit(self.paths[i], s) for s, i in zip(s_k, i_k)] for s_k, i_k in zip(scores.tolist(), rows.tolist())]
+        query_QD = vectors(query_QD, self.audio_ND.shape[1])
+        return [self._best_of_each(query_1D, top) for query_1D in query_QD.split(1)]
+
+    def _best_of_each(self, query_1D: Tensor, top: int) -> list[Hit]:
+        """Windows are taken best first, more of them until they are of enough clips."""
+        wanted, k, best = min(top, self._clips[-1] + 1 if self.paths else 0), top, dict[int, Hit]()
+        while len(best) < wanted:
+            scores, rows = top_k(query_1D, self.audio_ND, k)
+            for score, row in zip(scores[0].tolist(), rows[0].tolist()):
+                start, end = (None if math.isnan(t) else round(t, 3) for t in self.times_N2[row].tolist())
+                best.setdefault(self._clips[row], Hit(self.paths[row], score, start, end))
+            k *= 4
+        return list(best.values())[:top]
+
+    @cached_property
+    def _clips(self) -> list[int]:
+        """Which clip each window is of, counted from 0: a later window of the same path is of the same clip."""
+        clips, before = list[int](), (None, math.inf)
+        for path, start in zip(self.paths, self.times_N2[:, 0].tolist()):
+            same = path == before[0] and start > before[1]
+            clips.append(clips[-1] + (not same) if clips else 0)
+            before = (path, start)
+        return clips
 
 
 def embed_sources(
@@ -159,23 +205,47 @@ def embed_sources(
     Raises:
         ClaraError: no audio, none that can be read, or without `broken` one that cannot (named).
     """
-    embedder(zoo)
+    items, parts = _readable(partial(embedder(zoo).embed_audio, batch_size=batch_size), sources, progress, broken)
+    return items, torch.cat(parts)
+
+
+def embed_windows_of(
+    zoo: Embedder,
+    sources: Any,
+    batch_size: int = 16,
+    progress: bool = False,
+    broken: Callable[[str], None] | None = None,
+) -> tuple[list[Any], Tensor, Tensor]:
+    """As `embed_sources`, one row a window -> (the item of each, its times_W2 in seconds, audio_WD); the embedder says
+    how sources are cut."""
+    items, parts = _readable(partial(embedder(zoo).embed_each, batch_size=batch_size), sources, progress, broken)
+    begun, owners = 0, list[Any]()
+    for rows_W, _, _ in parts:
+        owners += [items[begun + row] for row in rows_W.tolist()]
+        begun += int(rows_W[-1]) + 1
+    return owners, torch.cat([times_W2 for _, times_W2, _ in parts]), torch.cat([audio_WD for _, _, audio_WD in parts])
+
+
+def _readable(
+    embed: Callable[..., T], sources: Any, progress: bool, broken: Callable[[str], None] | None
+) -> tuple[list[Any], list[T]]:
+    """The items that can be read and what `embed` makes of them, in parts."""
     items = expand(sources)
     if broken is None:
-        return items, zoo.embed_audio(items, batch_size, progress)
+        return items, [embed(items, progress=progress)]
     found: list[Any] = []
-    parts: list[Tensor] = []
+    parts: list[T] = []
     for start in tqdm(range(0, len(items), TOGETHER), disable=not progress, unit=f" × {TOGETHER} clips"):
         chunk = items[start : start + TOGETHER]
         try:
-            parts.append(zoo.embed_audio(chunk, batch_size))
+            parts.append(embed(chunk))
             found += chunk
             continue
         except ClaraError:  # one of them: each by itself, to tell which
             pass
         for item in chunk:
             try:
-                parts.append(zoo.embed_audio([item], batch_size))
+                parts.append(embed([item]))
                 found.append(item)
             except MissingDependency:
                 raise
@@ -183,7 +253,7 @@ def embed_sources(
                 broken(str(e))
     if not found:
         raise ClaraError(f"None of {len(items)} clips can be read.")
-    return found, torch.cat(parts)
+    return found, parts
 
 
 def embedder(zoo: Embedder) -> Embedder:

@@ -67,6 +67,8 @@ Sources = Annotated[list[str], typer.Argument(help="Audio files and folders.", s
 Model = Annotated[str, typer.Option("--model", "-m", help="arch.tag, hf:org/repo[@revision] or dir:path.")]
 Device = Annotated[str | None, typer.Option(help="cpu, cuda, cuda:N or mps; default: the best there is.")]
 BatchSize = Annotated[int, typer.Option(help="Windows per forward pass.")]
+Window = Annotated[float | None, typer.Option(help="Seconds heard at once; default: as long as the model takes.")]
+Hop = Annotated[float | None, typer.Option(help="Seconds from window to window; below --window they overlap.")]
 Json = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 SkipBroken = Annotated[bool, typer.Option("--skip-broken", help="Leave out what cannot be read.")]
 Settings = Annotated[list[str], typer.Option("--set", help="a.b=value: change a key of the recipe; may be repeated.")]
@@ -82,6 +84,15 @@ def check_paths(*paths: Path | None) -> None:
     for path in paths:
         if path is not None and not path.exists():
             raise ClaraError(f"No such file or folder: {path}.")
+
+
+def room_for(file: Path) -> None:
+    """Find out before the work whether its outcome can be written. OSError where it cannot."""
+    file.parent.mkdir(parents=True, exist_ok=True)
+    there = file.exists()
+    file.open("ab").close()
+    if not there:
+        file.unlink()
 
 
 def check_model(name: str) -> None:

@@ -15,15 +15,18 @@ from clara.cli.app import (
     DEFAULT_MODEL,
     BatchSize,
     Device,
+    Hop,
     Json,
     Model,
     SkipBroken,
     Sources,
+    Window,
     app,
     audio_items,
     check_model,
     check_paths,
     left_out,
+    room_for,
 )
 from clara.config import CONFIGS
 from clara.errors import ClaraError, MissingDependency, unknown
@@ -105,30 +108,39 @@ def languages() -> None:
 def embed(
     sources: Sources,
     out: Annotated[Path, typer.Option("--out", "-o", help="The .npz file to write.")],
+    windows: Annotated[bool, typer.Option("--windows", help="One row a window, with times.")] = False,
+    window: Window = None,
+    hop: Hop = None,
     model: Model = DEFAULT_MODEL,
     device: Device = None,
     batch_size: BatchSize = 16,
     skip_broken: SkipBroken = False,
 ) -> None:
-    """Embed audio into an .npz: audio (N, D) float32 of unit length, paths, model, sha256."""
+    """Embed audio into an .npz: audio (N, D) float32 of unit length, paths, model, sha256; --windows adds times."""
     if out.suffix != ".npz":
         raise ClaraError(f"--out {out}: expected a name that ends in .npz.")
     check_model(model)
     found = audio_items(sources, skip_broken)
-    _room_for(out)
+    room_for(out)
     import numpy as np
 
-    from clara.apps.search import embed_sources
+    from clara.apps.search import embed_sources, embed_windows_of
     from clara.audio.sources import describe
     from clara.data.parallel import sole_writer
 
     with sole_writer(out):
-        zoo = _load(model, device)
-        items, audio = embed_sources(zoo, found, batch_size, at_terminal(), left_out(skip_broken))
+        zoo = _load(model, device, window, hop)
+        how = (batch_size, at_terminal(), left_out(skip_broken))
+        times = {}
+        if windows:
+            items, times_W2, audio = embed_windows_of(zoo, found, *how)
+            times = {"times": times_W2.numpy()}
+        else:
+            items, audio = embed_sources(zoo, found, *how)
         paths = np.array([describe(i) for i in items])
         with whole_file(out) as part, part.open("wb") as file:
-            np.savez(file, audio=audio.numpy(), paths=paths, model=zoo.name, sha256=zoo.sha256)
-    typer.echo(f"{len(items)} clips -> {out}, {audio.shape[1]} numbers each")
+            np.savez(file, audio=audio.numpy(), paths=paths, model=zoo.name, sha256=zoo.sha256, **times)
+    typer.echo(f"{len(items)} {'windows' if windows else 'clips'} -> {out}, {audio.shape[1]} numbers each")
 
 
 @app.command()
@@ -147,6 +159,8 @@ def classify(
     template: Annotated[list[str], typer.Option(help="Text with {} for the label; may be repeated.")] = [],  # noqa: B006
     top: Annotated[int, typer.Option(min=1, help="Labels shown.")] = 3,
     windows: Annotated[bool, typer.Option("--windows", help="One answer per window, with times.")] = False,
+    window: Window = None,
+    hop: Hop = None,
     calibrate: Annotated[Path | None, typer.Option(help="Folder of unlabelled clips of the same kind.")] = None,
     calibration: Annotated[str, typer.Option(help="mean (balanced labels), prior (unbalanced) or auto.")] = "auto",
     independent: Annotated[
@@ -173,9 +187,9 @@ def classify(
     from clara.apps.search import embed_sources
 
     if fitted:
-        classifier = Classifier.load(model, device=device)
+        classifier = Classifier.load(model, device=device, window=window, hop=hop)
     else:
-        classifier = Classifier(_load(model, device), own, task, language, template or None, independent)
+        classifier = Classifier(_load(model, device, window, hop), own, task, language, template or None, independent)
     classifier.min_score = classifier.min_score if min_score is None else min_score
     if unlabelled is not None:
         classifier.calibrate(unlabelled, calibration, batch_size)
@@ -238,6 +252,8 @@ def retrieve(
     save: Annotated[Path | None, typer.Option(help="Save what was searched as an index for later.")] = None,
     like: Annotated[bool, typer.Option("--like", help="QUERY is an audio file: find what sounds like it.")] = False,
     top: Annotated[int, typer.Option(min=1, help="Clips shown.")] = 5,
+    window: Window = None,
+    hop: Hop = None,
     as_json: Json = False,
     model: Model = DEFAULT_MODEL,
     device: Device = None,
@@ -256,11 +272,11 @@ def retrieve(
         audio_items([query])
     searched = audio_items(folder, skip_broken) if folder else []
     if save is not None:
-        _room_for(safetensors_file(save))
+        room_for(safetensors_file(save))
     from clara.apps.search import Index
 
     found = None if index is None else Index.load(index)
-    zoo = _load(model, device)
+    zoo = _load(model, device, window, hop)
     if searched:
         new = Index.build(zoo, searched, progress=at_terminal(), broken=left_out(skip_broken))
         found = new if found is None else found.add(new)
@@ -275,13 +291,17 @@ def _print_hits(hits: list[Hit], floor: float | None, as_json: bool) -> None:
     """What was found; below the floor it is marked as not fitting (None: the checkpoint has no floor)."""
     fits = [None if floor is None else h.score >= floor for h in hits]
     if as_json:
-        records = [{"file": h.path, "score": round(h.score, 4), "fits": fit} for h, fit in zip(hits, fits)]
+        records = [
+            {"file": h.path, "score": round(h.score, 4), "start": h.start, "end": h.end, "fits": fit}
+            for h, fit in zip(hits, fits)
+        ]
         typer.echo(json.dumps(records, ensure_ascii=False, indent=1))
         return
     if floor is not None and not any(fits):
         typer.echo(f"nothing fits: all is below {floor:+.3f}, as with texts that have nothing to do with it")
     for h, fit in zip(hits, fits):
-        typer.echo(f"{h.score:+.3f}  {h.path}{'  (does not fit)' if fit is False else ''}")
+        at = "" if h.start is None else f"  {h.start:.1f}–{h.end:.1f} s"
+        typer.echo(f"{h.score:+.3f}  {h.path}{at}{'  (does not fit)' if fit is False else ''}")
 
 
 @app.command()
@@ -298,19 +318,10 @@ def demo(
     run(own, out, model)
 
 
-def _load(model: str, device: str | None) -> Embedder:
+def _load(model: str, device: str | None, window: float | None, hop: float | None) -> Embedder:
     from clara.zoo.embedder import load
 
-    return load(model, device)
-
-
-def _room_for(file: Path) -> None:
-    """Find out before the work whether its outcome can be written. OSError where it cannot."""
-    file.parent.mkdir(parents=True, exist_ok=True)
-    there = file.exists()
-    file.open("ab").close()
-    if not there:
-        file.unlink()
+    return load(model, device, window=window, hop=hop)
 
 
 def _windows(

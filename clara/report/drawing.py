@@ -17,6 +17,8 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
+    from clara.zoo.events import Timeline
+
 ANNOTATED = 20  # classes up to which cells carry their number
 PALETTE = ("#0072b2", "#e69f00", "#009e73", "#d55e00", "#cc79a7", "#56b4e9", "#8c6d00", "#4d4d4d")  # for any sight
 
@@ -80,6 +82,26 @@ def draw_reliability(out: Path, stem: str, result: Result) -> None:
             drawn = reliability(np.array(bins), told)
             with whole_file(out / f"{stem}.{result.name}.{code}.reliability.png") as part:
                 drawn.savefig(part, format="png")
+
+
+def timeline(line: Timeline, title: str = "") -> Figure:
+    """Draw the scores of each text over time, its events shaded, and the thresholds that make them."""
+    figure, axes = _canvas(11.0, 1.2 + 1.1 * len(line.texts))
+    events, steps = line.events(), range(len(line.texts))
+    for i in steps:  # one strip above the other, the first text on top
+        base, color = len(line.texts) - 1 - i, PALETTE[i % len(PALETTE)]
+        axes.stairs(base + 0.9 * line.scores_QN[i], line.edges_N1, baseline=base, color=color, linewidth=0.9)
+        for e in (e for e in events if e.text == line.texts[i]):
+            axes.axvspan(
+                e.start, e.end, base / len(line.texts), (base + 0.9) / len(line.texts), color=color, alpha=0.25
+            )
+            axes.text((e.start + e.end) / 2, base + 0.92, f"{e.score:.2f}", fontsize=7, ha="center", va="center")
+        for level, style in ((line.config.threshold, "--"), (line.config.low_, ":")):
+            axes.axhline(base + 0.9 * level, color="gray", linewidth=0.6, linestyle=style)
+    axes.set_yticks([len(line.texts) - 0.55 - i for i in steps], line.texts, fontsize=9)
+    axes.set(xlim=(0, line.edges_N1[-1]), ylim=(0, len(line.texts)), xlabel="seconds")
+    axes.set_title(title, fontsize=10)
+    return figure
 
 
 def draw_confusions(out: Path, stem: str, result: Result) -> None:

@@ -27,6 +27,11 @@ class AudioTower(nn.Module):
         """Which of the vectors that `pool=False` gives are of real frames: (B, N'), bool."""
         raise NotImplementedError
 
+    def pooled(self, frames_BNW: Tensor, mask_BN: Tensor) -> Tensor:
+        """The rest of `forward` after `pool=False`: a_BW of those frames that the mask leaves, so that one pass over a
+        recording can be pooled over any part of it. ClaraError for a tower that makes its vector of other things."""
+        raise ClaraError(f"{type(self).__name__} does not make its vector of frames alone: use windows (frames=False).")
+
     def states(self, x_BNF: Tensor, mask_BN: Tensor) -> tuple[Tensor, Tensor]:
         """The part of `forward` that can be computed once and stored while only what follows it is trained: states_BNKW
         of K layers and their mask (B, N'). ClaraError for a tower that has no such part."""

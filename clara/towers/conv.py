@@ -101,9 +101,10 @@ class ConvTower(AudioTower):
         for block in self.blocks:
             x, mask_BN = block(x, mask_BN)
         frames = (x.mean(3) + x.amax(3)).transpose(1, 2)
-        if not pool:
-            return frames
-        return self.drop(self.pool_norm(self.pool(frames, mask_BN).to(self.pool_norm.weight.dtype)))
+        return self.pooled(frames, mask_BN) if pool else frames
+
+    def pooled(self, frames_BNW: Tensor, mask_BN: Tensor) -> Tensor:
+        return self.drop(self.pool_norm(self.pool(frames_BNW, mask_BN).to(self.pool_norm.weight.dtype)))
 
     def frame_mask(self, mask_BN: Tensor) -> Tensor:
         mask_BN = strided_mask(mask_BN, self.config.stem_stride[0])

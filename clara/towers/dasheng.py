@@ -89,7 +89,10 @@ class DashengTower(AudioTower):
         x_BPW = (
             x_CPW.new_zeros(len(real_CP), size, c.width).index_put((live_C,), x_CPW).reshape(*real_BP.shape, c.width)
         )
-        return masked_mean(x_BPW, real_BP) if pool else x_BPW
+        return self.pooled(x_BPW, real_BP) if pool else x_BPW
+
+    def pooled(self, frames_BNW: Tensor, mask_BN: Tensor) -> Tensor:
+        return masked_mean(frames_BNW, mask_BN)
 
     def frame_mask(self, mask_BN: Tensor) -> Tensor:
         """(B, N'): patches of real frames only; at least one; all of every begun chunk where a clip has two or more."""

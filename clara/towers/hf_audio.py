@@ -296,6 +296,9 @@ class HFAudioTower(AudioTower):
         """What follows the encoder: mix, blocks, pooling. As `forward` gives it."""
         return super().from_states(states_BNKW, mask_BN) if self.rest is None else self.rest(states_BNKW, mask_BN, pool)
 
+    def pooled(self, frames_BNW: Tensor, mask_BN: Tensor) -> Tensor:
+        return super().pooled(frames_BNW, mask_BN) if self.rest is None else self.rest.pooled(frames_BNW, mask_BN)
+
     def frame_mask(self, mask_BN: Tensor) -> Tensor:
         return strided_mask(self.encoder.frame_mask(mask_BN), self.stride)
 

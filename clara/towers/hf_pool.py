@@ -73,7 +73,7 @@ class StatePool(nn.Module):
         self.width = width if config.pooling == "mean" else 2 * width
         # means and deviations differ in scale; a plain pooled encoder is left as it is
         self.out_norm = nn.LayerNorm(self.width) if config.block_width is not None else nn.Identity()
-        self.summary = config.summary
+        self.mixed_width, self.summary = width, config.summary
         if self.summary:
             self.width += 2 * max(1, count) * own_width
 
@@ -84,8 +84,14 @@ class StatePool(nn.Module):
             x_BNW = block(x_BNW, src_key_padding_mask=~mask_BN)
         if self.norm is not None:
             x_BNW = self.norm(x_BNW)
-        if not pool:
-            return x_BNW
+        if self.summary:  # what the frames' part of the vector is made of
+            x_BNW = torch.cat([x_BNW, states_BNKW.flatten(2).to(x_BNW.dtype)], -1)
+        return self.pooled(x_BNW, mask_BN) if pool else x_BNW
+
+    def pooled(self, x_BNW: Tensor, mask_BN: Tensor) -> Tensor:
+        """What `forward` gives of the frames that it gives with `pool=False`: (B, W)."""
+        states_BNW = x_BNW[..., self.mixed_width :]
+        x_BNW = x_BNW[..., : self.mixed_width]
         if self.attention is not None:
             pooled_BW = self.attention(x_BNW, mask_BN).to(x_BNW.dtype)
         else:
@@ -93,7 +99,7 @@ class StatePool(nn.Module):
         pooled_BW = self.dropout(self.out_norm(pooled_BW))
         if not self.summary:
             return pooled_BW
-        return torch.cat([pooled_BW, masked_stats(states_BNKW.flatten(2).float(), mask_BN).to(pooled_BW.dtype)], 1)
+        return torch.cat([pooled_BW, masked_stats(states_BNW.float(), mask_BN).to(pooled_BW.dtype)], 1)
 
     def _mixed(self, states_BNKW: Tensor) -> Tensor:
         if states_BNKW.shape[2] != max(1, len(self.norms)):

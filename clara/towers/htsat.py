@@ -337,7 +337,10 @@ class HTSAT(AudioTower):
         tokens_BSC = torch.cat([self.norm(self._stages(some_BSC)) for some_BSC in tokens_BSC.split(few)])
         map_B = tokens_BSC.index_select(1, self.rows).unflatten(1, (self.ratio, -1, self.columns // self.ratio))
         frames_BNW = map_B.mean(2).flatten(1, 2)
-        return masked_mean(frames_BNW, self.frame_mask(mask_BN)) if pool else frames_BNW
+        return self.pooled(frames_BNW, self.frame_mask(mask_BN)) if pool else frames_BNW
+
+    def pooled(self, frames_BNW: Tensor, mask_BN: Tensor) -> Tensor:
+        return masked_mean(frames_BNW, mask_BN)
 
     def _stages(self, tokens_BSC: Tensor) -> Tensor:
         for stage in self.layers:

@@ -70,7 +70,10 @@ class TimmTower(AudioTower):
         x_BNF, _ = fit_window(x_BNF, mask_BN, self.window)
         (map_BWNF,) = self.backbone(x_BNF[:, None])
         frames_BNW = self.norm(map_BWNF.mean(3).transpose(1, 2))
-        return masked_mean(frames_BNW, self.frame_mask(mask_BN)) if pool else frames_BNW
+        return self.pooled(frames_BNW, self.frame_mask(mask_BN)) if pool else frames_BNW
+
+    def pooled(self, frames_BNW: Tensor, mask_BN: Tensor) -> Tensor:
+        return masked_mean(frames_BNW, mask_BN)
 
     def frame_mask(self, mask_BN: Tensor) -> Tensor:
         """A column is real when the first frame it stands for is: (B, columns)."""

@@ -5,9 +5,8 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
-from functools import partial
+from functools import cached_property, partial
 from pathlib import Path
-from threading import Lock
 from typing import Any
 
 import numpy as np
@@ -19,19 +18,21 @@ from tqdm import tqdm
 from clara.audio import waveform
 from clara.audio.features import pad_waves
 from clara.audio.sources import expand, plain
+from clara.audio.windows import Windows, plan
 from clara.config import ModelConfig
 from clara.errors import ClaraError, unknown
 from clara.layers import bf16_pays
 from clara.zoo import catalog
+from clara.zoo.events import FIND_HOP, FIND_WINDOW, Event, FindConfig, Timeline, alternatives, listen, pool_windows
+from clara.zoo.exact import NO_TF32
 from clara.zoo.factory import Loaded, checkpoint_folder, load_checkpoint
 
-SHORT_TAIL_SECONDS = 1.0
 PRECISIONS = ("float32", "bfloat16")
 LONG = ("windows", "first", "center", "fusion")
 SORTED_BATCHES = 8  # windows are sorted by length within this many batches: bounded memory for audio of any length
 HELD_SAMPLES = 2**24  # and no more batches than hold this many samples, 64 MiB
 
-Window = tuple[int, float, float, np.ndarray]  # row, start in seconds, seconds not yet covered, wave
+Window = tuple[int, float, float, np.ndarray]  # row, start in seconds, weight, wave
 
 
 def load(
@@ -39,40 +40,20 @@ def load(
     device: str | torch.device | None = None,
     long: str = "windows",
     precision: str = "float32",
+    window: float | None = None,
+    hop: float | None = None,
 ) -> Embedder:
     """Load a checkpoint by name ('arch.tag', 'hf:org/repo[@revision]', 'dir:path') on `device`, by default the best.
-    `long` is what `embed_audio` does with audio beyond the model's window unless called otherwise; `precision`,
-    'float32' or 'bfloat16' (float32 again where that is slower), is that of the towers' matrices (vectors come in
-    float32 from either).
+    `long`, `window` and `hop` say how audio is cut wherever this model embeds, classifies, indexes or finds, unless a
+    call is told otherwise (`Embedder.embed_audio`); `precision`, 'float32' or 'bfloat16' (float32 again where that is
+    slower), is that of the towers' matrices (vectors come in float32 from either).
 
     Raises:
-        ClaraError: unknown name, an architecture without weights, a folder that is not a checkpoint, no network.
+        ClaraError: unknown name, an architecture without weights, a folder that is not a checkpoint, no network, or
+            windows that the model cannot have.
     """
     folder = checkpoint_folder(catalog.parse_name(name))
-    return Embedder(load_checkpoint(folder, name=str(name)), device, long, precision)
-
-
-class _NoTF32:
-    """TF32 is off while any thread is within, for the switches are the process's; the last one out puts them back."""
-
-    def __init__(self) -> None:
-        self.lock, self.inside, self.before = Lock(), 0, (False, False)
-
-    def __enter__(self) -> None:
-        with self.lock:
-            if not self.inside:
-                self.before = torch.backends.cudnn.allow_tf32, torch.backends.cuda.matmul.allow_tf32
-                torch.backends.cudnn.allow_tf32 = torch.backends.cuda.matmul.allow_tf32 = False
-            self.inside += 1
-
-    def __exit__(self, *_: object) -> None:
-        with self.lock:
-            self.inside -= 1
-            if not self.inside:
-                torch.backends.cudnn.allow_tf32, torch.backends.cuda.matmul.allow_tf32 = self.before
-
-
-_NO_TF32 = _NoTF32()
+    return Embedder(load_checkpoint(folder, name=str(name)), device, long, precision, window, hop)
 
 
 class Embedder:
@@ -84,12 +65,15 @@ class Embedder:
         device: str | torch.device | None = None,
         long: str = "windows",
         precision: str = "float32",
+        window: float | None = None,
+        hop: float | None = None,
     ) -> None:
         self.device = _device(device)
         self.half = _is_half(precision) and bf16_pays(self.device.type)
         self.name, self.sha256, self.tokenizer = loaded.name, loaded.sha256, loaded.tokenizer
         self.model = loaded.model.to(self.device).eval()
-        self.long = self._check_long(long)
+        self.long, self.window, self.hop = long, window, hop
+        self._cut(None, None, None)
         if self.half:  # once and for all: autocast would convert every matrix at every batch
             for module in self.model.modules():
                 if type(module) is nn.Linear:
@@ -113,12 +97,18 @@ class Embedder:
         return float(self.model.scale.detach())
 
     def embed_audio(
-        self, sources: Any, batch_size: int = 16, progress: bool = False, long: str | None = None
+        self,
+        sources: Any,
+        batch_size: int = 16,
+        progress: bool = False,
+        long: str | None = None,
+        window: float | None = None,
+        hop: float | None = None,
     ) -> Tensor:
         """Embed audio -> (B, D), one row a source, in order. Nothing is drawn at random.
 
-        Audio longer than the front-end's window is read in consecutive windows (never whole), whose embeddings are
-        averaged by the seconds each adds and normalised again; or, by `long`, in one of the ways of other projects.
+        Audio longer than a window is read window by window (never whole); their embeddings are averaged by the seconds
+        each adds and normalised again; or, by `long`, in one of the ways of other projects.
 
         Args:
             sources: paths, encoded bytes, open binary files, (array, rate) pairs, cells of Hugging Face's datasets
@@ -128,40 +118,115 @@ class Embedder:
             progress: show a progress bar over sources.
             long: 'windows' (all of them), 'first' or 'center' (that one window), 'fusion' (all at once, by models that
                 fuse a shrunk whole with three excerpts); by default what the embedder was made with.
+            window: length of a window in seconds, at most and by default the longest that the model hears at once.
+            hop: seconds from one window's start to the next; below `window` they overlap; by default the window. Both
+                by default what the embedder was made with.
 
         Raises:
-            ClaraError: no sources, one that cannot be read or whose embedding is not finite (named), or 'fusion' of a
-                model that has none.
+            ClaraError: no sources, one that cannot be read or whose embedding is not finite (named), 'fusion' of a
+                model that has none, or a window or hop that the model cannot have.
         """
-        items, long = expand(sources), self.long if long is None else self._check_long(long)
+        items, (long, cut) = expand(sources), self._cut(window, hop, long)
         _check_batch(batch_size)
         sums_BD = torch.zeros(len(items), self.config.embed_dim, dtype=torch.float32)
         read = self._windows if long == "windows" else partial(self._pieces, long=long)
-        windows = read(tqdm(items, disable=not progress, unit="clip"))
-        for chunk in _chunks(windows, batch_size):
-            vectors_WD = self._embed([wave for _, _, _, wave in chunk], batch_size)
-            check_finite(vectors_WD, partial(_gives, items, chunk))
+        windows = read(tqdm(items, disable=not progress, unit="clip"), cut)
+        for chunk, vectors_WD in self._chunks_of(windows, items, batch_size):
             rows = torch.tensor([row for row, _, _, _ in chunk])
             seconds = torch.tensor([new for _, _, new, _ in chunk], dtype=torch.float32)
             sums_BD.index_add_(0, rows, vectors_WD * seconds[:, None])
         return normalize(sums_BD, dim=-1)
 
-    def embed_windows(self, source: Any, batch_size: int = 16) -> tuple[Tensor, Tensor]:
+    def embed_windows(
+        self,
+        source: Any,
+        batch_size: int = 16,
+        window: float | None = None,
+        hop: float | None = None,
+        frames: bool = False,
+    ) -> tuple[Tensor, Tensor]:
         """Embed one source window by window -> times_W2 (start and end in seconds), embeddings_WD (unit length).
 
         A last piece below one second is covered by a whole window that ends with the audio and overlaps the one before.
+
+        Args:
+            source: as those of `embed_audio`, one of them.
+            window, hop: as of `embed_audio`.
+            frames: run the audio tower over the longest windows it takes and pool its frames over each `window`: the
+                cost does not grow with overlap, and what is embedded was heard in its context.
+
+        Raises:
+            ClaraError: as `embed_audio`; more than one source; `frames` of a tower that makes its vector of more than
+                frames.
         """
+        parts = list(self.stream_windows(source, self._cut(window, hop, "windows")[1], batch_size, frames))
+        return torch.cat([times for times, _ in parts]), torch.cat([vectors for _, vectors in parts])
+
+    def stream_windows(
+        self, source: Any, cut: Windows, batch_size: int = 16, frames: bool = False
+    ) -> Iterator[tuple[Tensor, Tensor]]:
+        """What `embed_windows` gives, in parts, so that a recording of any length is embedded in bounded memory."""
         items = expand(source)
         if len(items) != 1:
             raise ClaraError(f"Got {len(items)} sources: embed_windows takes one.")
         _check_batch(batch_size)
-        rate, times, vectors = self.model.front_end.sample_rate, [], []
-        windows = self._windows(items)
-        for chunk in _chunks(windows, batch_size):
-            times += [(start, start + len(wave) / rate) for _, start, _, wave in chunk]
-            vectors.append(self._embed([wave for _, _, _, wave in chunk], batch_size))
-            check_finite(vectors[-1], partial(_gives, items, chunk))
-        return torch.tensor(times, dtype=torch.float32), torch.cat(vectors)
+        if frames:
+            yield from pool_windows(self, items[0], cut, batch_size)
+            return
+        for chunk, vectors_WD in self._chunks_of(self._windows(items, cut), items, batch_size):
+            yield self._times(chunk), vectors_WD
+
+    def embed_each(self, sources: Any, batch_size: int = 16, progress: bool = False) -> tuple[Tensor, Tensor, Tensor]:
+        """Embed the windows of many sources, cut as the embedder was made to -> rows_W (which source), times_W2 (start
+        and end in seconds), embeddings_WD (unit length). With another `long` than 'windows' one window a source.
+
+        Raises:
+            ClaraError: as `embed_audio`.
+        """
+        items, (long, cut) = expand(sources), self._cut(None, None, None)
+        _check_batch(batch_size)
+        read = self._windows if long == "windows" else partial(self._pieces, long=long)
+        rows, times, vectors = [], [], []
+        windows = read(tqdm(items, disable=not progress, unit="clip"), cut)
+        for chunk, vectors_WD in self._chunks_of(windows, items, batch_size):
+            rows += [row for row, _, _, _ in chunk]
+            times.append(self._times(chunk))
+            vectors.append(vectors_WD)
+        return torch.tensor(rows), torch.cat(times), torch.cat(vectors)
+
+    def find(
+        self,
+        source: Any,
+        texts: str | Sequence[str],
+        window: float | None = None,
+        hop: float | None = None,
+        batch_size: int = 16,
+        config: FindConfig | None = None,
+    ) -> list[Event]:
+        """When a recording of any length sounds like a text -> events (start, end, score, text), by start.
+
+        Args:
+            source: as those of `embed_audio`, one of them.
+            texts: what to listen for, in any of the model's languages; one text or several, each by itself.
+            window, hop: as of `embed_audio`; by default those of `clara.zoo.events`.
+            config: thresholds, shortest event and gap, other texts to compare with, frames.
+
+        Raises:
+            ClaraError: as `embed_windows` and `embed_text`; thresholds out of order.
+        """
+        return self.timeline(source, texts, window, hop, batch_size, config).events()
+
+    def timeline(
+        self,
+        source: Any,
+        texts: str | Sequence[str],
+        window: float | None = None,
+        hop: float | None = None,
+        batch_size: int = 16,
+        config: FindConfig | None = None,
+    ) -> Timeline:
+        """The scores over time that `find` makes events of. Arguments and errors are those of `find`."""
+        return listen(self, source, texts, self._finding(window, hop), batch_size, config or FindConfig())
 
     def embed_text(self, texts: str | Iterable[str], batch_size: int = 64) -> Tensor:
         """Embed texts in any of the model's languages -> (B, D), one row per text, in order; one text, or several.
@@ -176,7 +241,7 @@ class Embedder:
         if not texts:
             raise ClaraError("Got no texts: expected at least one.")
         parts = []
-        with self._exact():
+        with self.exact():
             for i in range(0, len(texts), batch_size):
                 ids_BL, mask_BL = self.tokenizer(texts[i : i + batch_size])
                 parts.append(self.model.encode_text(ids_BL.to(self.device), mask_BL.to(self.device)).cpu())
@@ -184,50 +249,74 @@ class Embedder:
         check_finite(text_BD, lambda i: f"The text {texts[i]!r:.60} gives")
         return text_BD
 
-    def _windows(self, items: Iterable[Any]) -> Iterator[Window]:
-        """Every window of every source."""
-        rate, window = self.model.front_end.sample_rate, self.model.front_end.window_seconds
-        for row, source in enumerate(items):
-            before = None
-            for start, wave in waveform.stream(source, rate, window=window, hop=window):
-                new = len(wave) / rate
-                if before is not None and new < min(SHORT_TAIL_SECONDS, window):
-                    # too short to be judged alone: the last full window, weighted by what it adds
-                    wave = np.concatenate([before[len(wave) :], wave])
-                    start = start + new - len(wave) / rate
-                before = wave
-                yield row, start, new, wave
+    @cached_property
+    def alternatives(self) -> Tensor:
+        """Embeddings (K, D) of what any moment could be, which `find` compares its texts with."""
+        return self.embed_text(alternatives())
 
-    def _pieces(self, items: Iterable[Any], long: str) -> Iterator[Window]:
+    def _windows(self, items: Iterable[Any], cut: Windows) -> Iterator[Window]:
+        """Every window of every source."""
+        for row, source in enumerate(items):
+            for start, weight, wave in cut.read(source, self.model.front_end.sample_rate):
+                yield row, start, weight, wave
+
+    def _pieces(self, items: Iterable[Any], cut: Windows, long: str) -> Iterator[Window]:
         """As `_windows`, with one piece a source: its first window, its middle one, or the whole."""
-        rate, window = self.model.front_end.sample_rate, self.model.front_end.window_seconds
+        rate, window = self.model.front_end.sample_rate, cut.seconds
         for row, source in enumerate(map(plain, items)):
             start = max(0.0, (waveform.info(source).seconds - window) / 2) if long == "center" else 0.0
             wave = waveform.read(source, rate, start=start, seconds=None if long == "fusion" else window)
             yield row, start, 1.0, wave if long == "fusion" else wave[: round(window * rate)]
 
     @contextmanager
-    def _exact(self) -> Iterator[None]:
+    def exact(self) -> Iterator[None]:
         """No gradients, and no TF32: with it a GPU's result would depend on the batch's size."""
         with (
-            _NO_TF32,
+            NO_TF32,
             torch.inference_mode(),
             torch.autocast(self.device.type, torch.bfloat16, enabled=self.half),
         ):
             yield
 
-    def _check_long(self, long: str) -> str:
+    def _cut(self, window: float | None, hop: float | None, long: str | None) -> tuple[str, Windows]:
+        """How audio is cut: what a call asks for, then what the embedder was made with, then the longest windows."""
+        long, longest = self.long if long is None else long, self.model.front_end.window_seconds
         if long not in LONG:
             raise unknown("way with long audio", long, LONG)
         if long == "fusion" and not self.model.front_end.fusion:
             raise ClaraError(f"long='fusion': {self.name} has no fusion; use 'windows', 'first' or 'center'.")
-        return long
+        if window is None:
+            window = self.window
+            hop = self.hop if hop is None else hop
+        if (long == "fusion" and window is not None) or (long != "windows" and hop is not None):
+            raise ClaraError(f"long={long!r} takes one piece of a recording: window and hop are of long='windows'.")
+        return long, plan(window, hop, longest)
+
+    def _finding(self, window: float | None, hop: float | None) -> Windows:
+        """`_cut` with the defaults of `find`."""
+        window = self.window if window is None else window
+        window = min(FIND_WINDOW, self.model.front_end.window_seconds) if window is None else window
+        hop = self.hop if hop is None else hop
+        return self._cut(window, min(FIND_HOP, window) if hop is None else hop, "windows")[1]
+
+    def _times(self, chunk: Sequence[Window]) -> Tensor:
+        rate = self.model.front_end.sample_rate
+        return torch.tensor([(start, start + len(wave) / rate) for _, start, _, wave in chunk], dtype=torch.float32)
+
+    def _chunks_of(
+        self, windows: Iterator[Window], items: Sequence[Any], batch_size: int
+    ) -> Iterator[tuple[list[Window], Tensor]]:
+        """Windows and their vectors (W, D), as many at a time as are held."""
+        for chunk in _chunks(windows, batch_size):
+            vectors_WD = self._embed([wave for _, _, _, wave in chunk], batch_size)
+            check_finite(vectors_WD, partial(_gives, items, chunk))
+            yield chunk, vectors_WD
 
     def _embed(self, waves: list[np.ndarray], batch_size: int) -> Tensor:
         """Waves -> (W, D) in order; batches hold waves of like length, so that little is padding."""
         order = sorted(range(len(waves)), key=lambda i: len(waves[i]))
         out_WD = torch.empty(len(waves), self.config.embed_dim, dtype=torch.float32)
-        with self._exact():
+        with self.exact():
             for i in range(0, len(order), batch_size):
                 rows = order[i : i + batch_size]
                 wave_BT, len_B = pad_waves([torch.from_numpy(waves[r]) for r in rows])
