@@ -184,7 +184,7 @@ def labels_of_rows(rows: Sequence[Row], where: str) -> tuple[list[str], str | No
     if all(row.emotion for row in rows):
         labels, task = [str(row.emotion) for row in rows], "emotion"
     elif len(tasks := {row.task for row in rows}) == 1 and None not in tasks and all(row.label for row in rows):
-        labels, task = [str(row.label) for row in rows], tasks.pop()
+        labels, task = [str(row.label) for row in rows], str(tasks.pop())
     else:
         if bad := next((row for row in rows if len(row.text) != 1 or row.task), None):
             raise ClaraError(

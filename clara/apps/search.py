@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import math
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property, partial
 from pathlib import Path
 from typing import Any, TypeVar
@@ -119,7 +119,9 @@ class Index:
             if "about" not in tensors:
                 raise ClaraError(f"The index at {path} is of two files, which may not belong together: build it again.")
             data = parse_json(tensors["about"].numpy().tobytes())
-            index = cls(audio_ND, list(data["paths"]), data["model"], data["sha256"], tensors.get("times"))
+            index = cls(audio_ND, list(data["paths"]), data["model"], data["sha256"])
+            if "times" in tensors:
+                index = replace(index, times_N2=tensors["times"])
         except ClaraError:
             raise
         except (SafetensorError, KeyError, TypeError, ValueError) as e:
@@ -185,11 +187,11 @@ class Index:
     @cached_property
     def _clips(self) -> list[int]:
         """Which clip each window is of, counted from 0: a later window of the same path is of the same clip."""
-        clips, before = list[int](), (None, math.inf)
+        clips, of, since = list[int](), "", math.inf
         for path, start in zip(self.paths, self.times_N2[:, 0].tolist()):
-            same = path == before[0] and start > before[1]
+            same = path == of and start > since
             clips.append(clips[-1] + (not same) if clips else 0)
-            before = (path, start)
+            of, since = path, start
         return clips
 
 

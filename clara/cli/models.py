@@ -131,7 +131,7 @@ def embed(
     with sole_writer(out):
         zoo = _load(model, device, window, hop)
         how = (batch_size, at_terminal(), left_out(skip_broken))
-        times = {}
+        times: dict[str, Any] = {}
         if windows:
             items, times_W2, audio = embed_windows_of(zoo, found, *how)
             times = {"times": times_W2.numpy()}

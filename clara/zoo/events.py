@@ -116,10 +116,10 @@ def listen(
         other_W1K = (zoo.scale * audio_WD @ against_KD.T)[:, None].masked_fill(~apart_QK, -torch.inf)
         times.append(times_W2)
         scores.append(own_WQ - other_W1K.logsumexp(-1))
-    times_W2, logits_WQ = torch.cat(times).numpy(), torch.cat(scores)
-    if not config.constant and times_W2.max() >= CONSTANT_SECONDS:
+    all_W2, logits_WQ = torch.cat(times), torch.cat(scores)
+    if not config.constant and all_W2.max() >= CONSTANT_SECONDS:
         logits_WQ = logits_WQ - (logits_WQ.median(0).values - USUAL).clamp_min(0)
-    return Timeline(texts, *_cells(times_W2, logits_WQ.sigmoid().numpy(), cut.hop), config)
+    return Timeline(texts, *_cells(all_W2.numpy(), logits_WQ.sigmoid().numpy(), cut.hop), config)
 
 
 def pool_windows(zoo: Embedder, source: Any, cut: Windows, batch_size: int) -> Iterator[tuple[Tensor, Tensor]]:
@@ -147,7 +147,7 @@ def _blocks(source: Any, rate: int, longest: float, cut: Windows) -> Iterator[tu
             step = round(per_block * cut.hop * rate)
             lacking = size - len(wave)
             wave, begin = np.concatenate([before[step - lacking : step], wave]), start - lacking / rate
-        starts = []
+        starts = list[float]()
         while len(starts) < per_block and count * cut.hop + cut.seconds <= end + 1e-4:
             starts.append(count * cut.hop)
             count += 1
