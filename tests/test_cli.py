@@ -231,7 +231,7 @@ def test_train_and_finetune_pass_what_they_are_given(monkeypatch: pytest.MonkeyP
     done("finetune", tmp_path / "clips.csv", "-m", f"dir:{tmp_path}", "-o", "y", "--set", "steps=2")
     assert calls[0] == (recipe, ["steps=2", "optim.lr=0.1"])
     assert calls[1][0].name == "clara-small-dev.yaml"
-    assert calls[2] == (tmp_path / "clips.csv", f"dir:{tmp_path}", Path("y"), ["steps=2"], None)
+    assert calls[2] == (tmp_path / "clips.csv", f"dir:{tmp_path}", Path("y"), ["steps=2"], None, "auto")
 
 
 def test_an_unknown_option_is_a_usage_error() -> None:

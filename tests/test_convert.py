@@ -241,7 +241,7 @@ def test_what_is_no_clap_folder_is_said(unfused: Path, tmp_path: Path) -> None:
         convert_checkpoint(tmp_path, tmp_path / "to", "lion")
     with pytest.raises(ClaraError, match="No such file or folder"):
         convert_checkpoint(tmp_path / "none", tmp_path / "to", "transformers")
-    with pytest.raises(ClaraError, match="no folder of a ClapModel"):
+    with pytest.raises(ClaraError, match="not a folder of a ClapModel"):
         convert_checkpoint(tmp_path, tmp_path / "to", "transformers")
     (tmp_path / "config.json").write_text((unfused / "config.json").read_text())
     with pytest.raises(ClaraError, match="lacks its weights"):

@@ -142,5 +142,5 @@ def test_a_signal_to_one_process_stops_both_at_the_same_step(runs: tuple[Path, P
 
 def test_a_batch_that_does_not_divide_is_refused(tmp_path: Path) -> None:
     config = tone_config(write_tones(tmp_path / "t.tar"), tmp_path).data
-    with pytest.raises(ClaraError, match="no multiple of the 3 processes"):
+    with pytest.raises(ClaraError, match="not a multiple of the 3 processes"):
         TrainBatches(config, None, 16000, 0, (0, 3))

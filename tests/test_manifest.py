@@ -145,7 +145,7 @@ def test_a_plugin_is_found_by_path_and_beside_the_recipe(tmp_path: Path, wav: Ca
     [
         ("def rows(folder):\n    return 1 +", "does not load: SyntaxError"),
         ("import no_such_module_at_all", "does not load: ModuleNotFoundError"),
-        ("INFO = 3\ndef rows(folder): ...", "no corpus file"),
+        ("INFO = 3\ndef rows(folder): ...", "not a corpus file"),
         (PLUGIN.replace('task="sound")', 'task="sond")'), "Did you mean 'sound'"),
         (PLUGIN.replace("*.wav", "*.mp3"), "holds no clip of 'toy'"),
     ],

@@ -116,8 +116,12 @@ AUDIO_2022, AUDIO_2023 = "audio_encoder.base.", "audio_encoder.base.htsat."
         ("2022", lambda s: s.update({"audio_encoder.projection.linear1.bias": _IDS}), "unknown audio_encoder.proj"),
         ("2022", lambda s: s.update({"audio_encoder.base.fc1.bias": torch.ones(5)}), r"fc1\.weight is \(12, 8\)"),
         ("2022", lambda s: s.pop(f"{AUDIO_2022}logmel_extractor.melW"), "does not say what its model hears"),
-        ("2022", lambda s: s[f"{AUDIO_2022}logmel_extractor.melW"].mul_(2), "no bank of slaney filters of 50–14000 Hz"),
-        ("2023", lambda s: s[f"{AUDIO_2023}spectrogram_extractor.stft.conv_real.weight"].fill_(1), "no Hann window"),
+        (
+            "2022",
+            lambda s: s[f"{AUDIO_2022}logmel_extractor.melW"].mul_(2),
+            "not a bank of slaney filters of 50–14000 Hz",
+        ),
+        ("2023", lambda s: s[f"{AUDIO_2023}spectrogram_extractor.stft.conv_real.weight"].fill_(1), "not a Hann window"),
         ("2023", lambda s: s.update({"clap.x": torch.ones(1)}), "msclap's captioner"),
     ],
 )

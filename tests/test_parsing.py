@@ -126,7 +126,7 @@ def test_shards_whose_json_is_deep(tmp_path: Path) -> None:
 )  # fmt: skip
 def test_an_index_of_shards_states_names_and_digests(tmp_path: Path, text: str) -> None:
     (tmp_path / "index.json").write_text(text)
-    with pytest.raises(ClaraError, match="no index of shards"):
+    with pytest.raises(ClaraError, match="not an index of shards"):
         read_index(tmp_path)
 
 

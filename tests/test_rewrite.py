@@ -103,7 +103,7 @@ def test_shards_and_interruptions(source: Path, t5: str, tmp_path: Path, monkeyp
 def test_mistakes_are_told(source: Path, tmp_path: Path) -> None:
     with pytest.raises(ClaraError, match="keywords"):
         RewriteConfig("x", prompt="write a caption")
-    with pytest.raises(ClaraError, match="no text-to-text model"):
+    with pytest.raises(ClaraError, match="not a text-to-text model"):
         Writer(RewriteConfig(str(tmp_path / "nothing")))
     write_manifest(tmp_path / "bare.jsonl", [Row("c.wav", "c")])
     with pytest.raises(ClaraError, match="no clip has labels"):

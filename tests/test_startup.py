@@ -31,6 +31,10 @@ classify {folder}/none.wav --labels a,b -m {model}
 classify {clip} --labels a,b --calibrate {folder}/none -m {model}
 classify {clip} --labels a,b --top 0
 classify {clip}
+find siren {folder}/none.wav -m {model}
+find siren {clip} -m nothing
+score {folder}/none.csv -m {model}
+fit {folder}/none.csv -m {model}
 embed {clip} --out {folder}/x.txt
 embed {clip} --out {folder}/x.npz -m nothing
 embed {folder}/none.wav --out {folder}/x.npz -m {model}

@@ -585,7 +585,7 @@ def test_foreign_weights_load_whole_or_not_at_all(tmp_path: Any) -> None:
         (AUDIO_TOWERS, own("test-wavlm", full_window=False), "wavlm does not take full_window"),
         (TEXT_TOWERS, Spec("hf_text", {"config": {"model_type": "bert"}, "pooling": "max"}), "Unknown pooling 'max'"),
         (TEXT_TOWERS, Spec("hf_text", {"config": {"model_type": "whisper"}}), "Unknown text encoder family"),
-        (TEXT_TOWERS, Spec("transformer", {"vocab_size": 10, "width": 30, "heads": 4}), "no multiple of heads"),
+        (TEXT_TOWERS, Spec("transformer", {"vocab_size": 10, "width": 30, "heads": 4}), "not a multiple of heads"),
         (AUDIO_TOWERS, Spec("conv", {"widths": [8]}), "equally long"),
         (AUDIO_TOWERS, Spec("conv", {"stem": 8}), "at least 16 channels"),
         (AUDIO_TOWERS, Spec("cnn14", {"widths": [16, 16]}), "equally long"),

@@ -178,7 +178,7 @@ def test_mistakes_are_told(film: Path, coca: CocaConfig, tmp_path: Path, monkeyp
     with pytest.raises(ClaraError, match="open_clip cannot load"):
         load_coca(CocaConfig("coca_of_nobody", None))
     monkeypatch.setattr(open_clip, "create_model_and_transforms", lambda *a, **k: (torch.nn.Linear(1, 1), None, None))
-    with pytest.raises(ClaraError, match="no CoCa"):
+    with pytest.raises(ClaraError, match="not a CoCa"):
         load_coca(CocaConfig("ViT-B-32", None))
     with pytest.raises(ClaraError, match="least_seconds"):
         config(coca, least_seconds=9.0)

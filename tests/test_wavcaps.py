@@ -94,7 +94,7 @@ def test_punctuation_is_not_read_and_texts_end_at_thirty_tokens(peer_file: Calla
         ("cnn14", lambda s: s.update({f"{AUDIO}resnet.layer1.0.conv1.weight": torch.ones(1)}), "unknown .*resnet"),
         ("htsat", lambda s: s.update({"text_proj.4.weight": torch.ones(1)}), "unknown text_proj.4.weight"),
         ("htsat", lambda s: s.update({"text_proj.2.bias": torch.ones(1)}), r"text_head\.2\.bias is \(1,\)"),
-        ("cnn14", lambda s: s[f"{AUDIO}audio_feats_extractor.log_trans.melW"].zero_(), "no bank of slaney filters"),
+        ("cnn14", lambda s: s[f"{AUDIO}audio_feats_extractor.log_trans.melW"].zero_(), "not a bank of slaney filters"),
         ("cnn14", lambda s: s.pop(f"{AUDIO}audio_feats_extractor.log_trans.melW"), "what its model hears"),
     ],
 )

@@ -163,7 +163,7 @@ def test_a_converted_folder_carries_its_tokenizer(whisper: str, tmp_path: Path) 
         (lambda c: c.pop("hyper_parameters"), "lacks hyper_parameters"),
         (lambda c: c.update(hyper_parameters=[3]), "hold no names"),
         (lambda c: c["hyper_parameters"].pop("text_encoder_heads"), "Hyper-parameter text_encoder_heads is None"),
-        (lambda c: c["hyper_parameters"].update(text_encoder_heads=3), "no multiple of heads 3"),
+        (lambda c: c["hyper_parameters"].update(text_encoder_heads=3), "not a multiple of heads 3"),
         (lambda c: c["hyper_parameters"].update(audio_encoder_latent_heads=5), "heads of one whole width"),
         (lambda c: c["hyper_parameters"].update(vocab_size=os.system), "posix.system|nt.system"),
     ],
@@ -243,7 +243,7 @@ def test_perceiver_says_what_it_cannot_take() -> None:
         tower(torch.ones(1, 9, 31), torch.ones(1, 9, dtype=torch.bool))
     with pytest.raises(ClaraError, match="203 frames, the perceiver tower holds 202"):
         tower(torch.ones(1, 203, 32), torch.ones(1, 203, dtype=torch.bool))
-    with pytest.raises(ClaraError, match="no multiple of heads"):
+    with pytest.raises(ClaraError, match="not a multiple of heads"):
         TEXT_TOWERS.create(Spec("postnorm_text", {"token_width": 30, "heads": 4}))
 
 

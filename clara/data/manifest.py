@@ -164,7 +164,7 @@ def _object(line: str, where: str) -> Any:
     try:
         return parse_json(line)
     except ClaraError as e:
-        raise ClaraError(f"{where}: no valid JSON ({e}). Expected one object a line.") from e
+        raise ClaraError(f"{where}: not valid JSON ({e}). Expected one object per line.") from e
 
 
 def write_manifest(path: str | Path, rows: Iterable[Row]) -> int:

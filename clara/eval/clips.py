@@ -127,7 +127,7 @@ class Context:
         info = load_corpus(spec.corpus, self.near).INFO
         found = find_corpus(spec.corpus, self.data, spec.folder, self.near)
         if found is None:
-            raise NoFolder(f"Corpus {info.name!r} not found in {spec.folder!r} under {self.data} ({info.source_url})")
+            raise NoFolder(f"Corpus {(spec.folder or info.name)!r} not found under {self.data} ({info.source_url})")
         rows, missing = found.rows, found.missing
         chosen = {"split": spec.splits, "speaker": spec.speakers} | {k: (v,) for k, v in spec.where.items()}
         for name, wanted in chosen.items():

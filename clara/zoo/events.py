@@ -38,28 +38,24 @@ class Event:
 
 @dataclass(frozen=True)
 class FindConfig:
-    """What makes an event.
-
-    Attributes:
-        threshold: the score at which an event begins.
-        low: the score down to which it goes on in both directions (hysteresis); by default half the threshold.
-        least_seconds: shorter events are dropped.
-        gap_seconds: events that are no farther apart are one.
-        against: texts that a moment could sound like instead; by default the sounds of the English language file and
-            silence. Those that mean nearly the same as a query do not count against it.
-        constant: find also what sounds for most of a recording. By default half a minute or more of rain has no events
-            but what is more like rain than its usual: the scores of a text that are above 0.1 most of the time are
-            lowered until they are not.
-        frames: pool the audio tower's frames over each window, as `Embedder.embed_windows(frames=True)` does.
-    """
+    """What makes an event."""
 
     threshold: float = 0.6
+    """Score at which an event begins, 0 to 1."""
     low: float | None = None
+    """Score down to which it goes on in both directions (hysteresis); null = half the threshold."""
     least_seconds: float = 0.2
+    """Shorter events are dropped."""
     gap_seconds: float = 0.5
+    """Events that are no farther apart become one."""
     against: tuple[str, ...] | None = None
+    """Texts that a moment could sound like instead; null = the sounds of the English language file and silence. Those
+    that mean nearly the same as a query do not count against it."""
     constant: bool = False
+    """Find also what sounds for most of a recording. By default half a minute or more of rain has no events but what is
+    more like rain than its usual: scores of a text that exceed 0.1 most of the time are lowered until they do not."""
     frames: bool = False
+    """Pool the audio tower's frames over each window, as `Embedder.embed_windows(frames=True)` does."""
 
     def __post_init__(self) -> None:
         if not 0 < self.low_ <= self.threshold <= 1:
