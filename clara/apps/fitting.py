@@ -181,6 +181,7 @@ def labels_of_rows(rows: Sequence[Row], where: str) -> tuple[list[str], str | No
     Raises:
         ClaraError: rows without a label, or with several; labels of several tasks; one label alone.
     """
+    task: str | None
     if all(row.emotion for row in rows):
         labels, task = [str(row.emotion) for row in rows], "emotion"
     elif len(tasks := {row.task for row in rows}) == 1 and None not in tasks and all(row.label for row in rows):
