@@ -44,7 +44,7 @@ def whole_rate(rate: Any) -> int:
         rate = rate[()]
     if isinstance(rate, bool | np.bool_) or not isinstance(rate, Integral | Real) or rate != rate // 1 or rate <= 0:
         raise ClaraError(f"Sample rate {rate!r}: expected a whole number of Hz above 0.")
-    if not LEAST_RATE <= rate <= MOST_RATE:
+    if not LEAST_RATE <= float(rate) <= MOST_RATE:
         raise ClaraError(f"Sample rate {rate!r}: expected {LEAST_RATE} to {MOST_RATE:,} Hz.")
     return int(float(rate))
 
