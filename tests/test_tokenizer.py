@@ -209,3 +209,13 @@ def test_every_file_of_a_tokenizer_is_asked_of_the_hub() -> None:
     names += ["source.spm", "target.spm"]  # Marian's
     others = ["model.safetensors", "pytorch_model.bin", "README.md", "onnx/model.onnx"]
     assert list(filter_repo_objects([*names, *others], allow_patterns=hub.TOKENIZER)) == names
+
+
+def test_a_sentencepiece_model_without_its_control_tokens_is_refused(tmp_path: Path) -> None:
+    """sentencepiece itself notices at the first text."""
+    data = (ASSETS / "test.model").read_bytes()
+    at = data.index(b"<s>")
+    assert data[at + 8 : at + 10] == b"\x18\x03"  # the type of this piece: control
+    (tmp_path / "m.model").write_bytes(data[: at + 9] + b"\x01" + data[at + 10 :])
+    with pytest.raises(ClaraError, match=r"m\.model lacks what begins and ends a text"):
+        build_tokenizer(Spec("sentencepiece", {"file": "m.model"}), tmp_path)

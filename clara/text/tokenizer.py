@@ -139,6 +139,10 @@ class SentencePiece(Tokenizer):
         if not path.is_file():
             raise ClaraError(f"No tokenizer file {config.file!r} in {folder} nor in the package.")
         self.processor = _sentencepiece(path)
+        try:
+            self.processor.encode("a", add_bos=True, add_eos=True)
+        except (ValueError, RuntimeError) as e:
+            raise ClaraError(f"{path} lacks what begins and ends a text ({hub.said(e)}): copy it again.") from e
         self.context_length, self.files = config.context_length, [path]
         self.vocab_size, self.pad_id = self.processor.vocab_size(), self.processor.pad_id()
 
