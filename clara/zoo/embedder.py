@@ -178,7 +178,7 @@ class Embedder:
 
     def embed_each(self, sources: Any, batch_size: int = 16, progress: bool = False) -> tuple[Tensor, Tensor, Tensor]:
         """Embed the windows of many sources, cut as the embedder was made to -> rows_W (which source), times_W2 (start
-        and end in seconds), embeddings_WD (unit length). With another `long` than 'windows' one window a source.
+        and end in seconds), embeddings_WD (unit length). With another `long` than 'windows' one window per source.
 
         Raises:
             ClaraError: as `embed_audio`.
