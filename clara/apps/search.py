@@ -42,7 +42,7 @@ class Hit:
 
 @dataclass(frozen=True, eq=False)  # tensors have no one truth to compare by
 class Index:
-    """Embeddings (N, D) of unit length, one per window; the clip that each is of, the checkpoint they come from, and the
+    """Unit-length embeddings (N, D), one per window; the clip that each is of, the checkpoint they come from, and the
     start and end of each window in seconds (N, 2), NaN where unknown. The windows of a clip stand one after another."""
 
     audio_ND: Tensor = field(repr=False)
@@ -218,7 +218,7 @@ def embed_windows_of(
     progress: bool = False,
     broken: Callable[[str], None] | None = None,
 ) -> tuple[list[Any], Tensor, Tensor]:
-    """As `embed_sources`, one row per window -> (the item of each, its times_W2 in seconds, audio_WD); the embedder says
+    """As `embed_sources`, a row per window -> (the item of each, its times_W2 in seconds, audio_WD); the embedder says
     how sources are cut."""
     items, parts = _readable(partial(embedder(zoo).embed_each, batch_size=batch_size), sources, progress, broken)
     begun, owners = 0, list[Any]()
