@@ -108,7 +108,7 @@ def languages() -> None:
 def embed(
     sources: Sources,
     out: Annotated[Path, typer.Option("--out", "-o", help="The .npz file to write.")],
-    windows: Annotated[bool, typer.Option("--windows", help="One row a window, with times.")] = False,
+    windows: Annotated[bool, typer.Option("--windows", help="One row per window, with times.")] = False,
     window: Window = None,
     hop: Hop = None,
     model: Model = DEFAULT_MODEL,

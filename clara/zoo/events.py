@@ -23,7 +23,7 @@ FIND_WINDOW, FIND_HOP = 2.0, 0.5  # seconds
 QUIET = ("silence", "background noise", "the hum of a quiet room")
 CONSTANT_SECONDS = 30.0  # shorter recordings may be one event from end to end
 USUAL = -2.2  # in logits, a score of 0.1: what stands above it for most of a recording is its background
-ALIKE = 0.5  # cosine of two texts from which on one is no alternative to the other: rain and rain on a roof
+ALIKE = 0.5  # texts of at least this cosine are not alternatives to each other: rain and rain on a roof
 
 
 @dataclass(frozen=True)
