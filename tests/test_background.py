@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from safetensors.torch import save_file
 from tiny import save_tiny
 from torch.nn.functional import normalize
 from typer.testing import CliRunner
@@ -93,6 +94,10 @@ def test_a_background_belongs_to_its_weights(zoo: Embedder) -> None:
     assert background_of("made in memory", "0") is None
     with pytest.raises(ClaraError, match="measured with other weights"):
         read_background(folder, "f" * 64)
+    for about in ("[" * 100_000, "[3]", '"x"', '{"format": "clara-background 1", "sha256": "0", "slope": "steep"}'):
+        save_file({"mean": torch.zeros(2), "spread": torch.zeros(1, 2)}, folder / FILE, {"about": about})
+        with pytest.raises(ClaraError, match="cannot be read as a background"):
+            Classifier(zoo, LABELS)
     (folder / FILE).write_bytes(b"no safetensors")
     with pytest.raises(ClaraError, match="cannot be read as a background"):
         Classifier(zoo, LABELS)

@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 import soundfile as sf
 import torch
+from safetensors.torch import save_file
 from tiny import save_tiny
 from tones import tone
 from torch.nn.functional import normalize
@@ -100,6 +101,10 @@ def test_a_saved_classifier_answers_the_same(zoo: Embedder, tmp_path: Path) -> N
     assert again.fitted.held_out == classifier.fitted.held_out and again.prompts == classifier.prompts
     with pytest.raises(ClaraError, match=r"was fitted on .*, and .* has"):
         Classifier.load(file, other_weights(zoo))
+    for about in ("[" * 100_000, "[3]", '"x"'):
+        save_file({"weight": torch.zeros(2, 2)}, tmp_path / "deep.safetensors", {"about": about})
+        with pytest.raises(ClaraError, match="is damaged"):
+            Classifier.load(tmp_path / "deep.safetensors", zoo)
     file.write_bytes(file.read_bytes()[:-10])
     with pytest.raises(ClaraError, match="is damaged"):
         Classifier.load(file, zoo)

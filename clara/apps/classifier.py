@@ -21,6 +21,7 @@ from clara.apps.search import embedder, vectors
 from clara.calibration import offsets
 from clara.config import build
 from clara.errors import ClaraError, unknown
+from clara.parsing import parse_json
 from clara.saving import safetensors_file, whole_file
 from clara.text.prompts import label_texts, language_code
 from clara.text.tokenizer import Tokenizer
@@ -255,18 +256,14 @@ class Classifier:
             raise ClaraError(f"No fitted classifier at {path}: {file} is missing.")
         try:
             with safe_open(file, "pt") as tensors:
-                about = json.loads((tensors.metadata() or {}).get("about", "{}"))
+                about = dict(parse_json((tensors.metadata() or {}).get("about", "{}")))
                 if about.get("format") != FORMAT:
-                    raise ClaraError(
-                        f"{file} is not a fitted classifier ({FORMAT}): expected what Classifier.save wrote."
-                    )
+                    raise ValueError(f"not a fitted classifier, {FORMAT}, as Classifier.save writes it")
                 weight_KD, bias_K, text_KD = (tensors.get_tensor(n) for n in ("weight", "bias", "texts"))
             own = [(x["label"], x["name"], x["prompts"]) for x in about["labels"]]
             held = about["held_out"] and build(fitting.HeldOut, about["held_out"], file.name)
             fitted = fitting.Fit(weight_KD, bias_K, about["clips"], tuple(about["strength"]), held)
         except (SafetensorError, KeyError, TypeError, ValueError) as e:
-            if isinstance(e, ClaraError):
-                raise
             raise ClaraError(f"The classifier at {file} is damaged ({e}): fit it again.") from e
         zoo = zoo or load(about["model"], device, window=window, hop=hop)
         if embedder(zoo).sha256 != about["sha256"]:

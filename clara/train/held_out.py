@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import json
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
@@ -16,6 +15,7 @@ from clara.audio import waveform
 from clara.data.manifest import Row
 from clara.errors import ClaraError
 from clara.model import DualEncoder
+from clara.parsing import read_json
 from clara.saving import write_json
 from clara.text.prompts import prompts, task_labels
 from clara.text.tokenizer import Tokenizer
@@ -92,7 +92,7 @@ class Judge:
     def __call__(self, model: DualEncoder, step: int) -> bool:
         """Whether this is the best state so far, which is kept in `held_out.json`; its figures are printed."""
         accuracy, surprise = self.score(model)
-        best = json.loads(self.file.read_text(encoding="utf-8")) if self.file.is_file() else None
+        best = read_json(self.file, "what a fine-tuning run keeps") if self.file.is_file() else None
         better = best is None or best["step"] == step or (accuracy, -surprise) > (best["accuracy"], -best["surprise"])
         low, high = metrics.share_interval(round(accuracy * len(self.clips)), len(self.clips))
         print(

@@ -23,7 +23,9 @@ from torch import Tensor
 from torch.nn.functional import binary_cross_entropy_with_logits
 
 from clara.calibration import temperature
+from clara.config import build
 from clara.errors import ClaraError
+from clara.parsing import parse_json
 from clara.saving import whole_file
 from clara.zoo import catalog
 
@@ -82,10 +84,10 @@ def read_background(folder: Path, sha256: str) -> Background | None:
         return None
     try:
         with safe_open(file, "pt") as tensors:
-            about = json.loads(tensors.metadata()["about"])
+            about = dict(parse_json(tensors.metadata()["about"]))
             if about.pop("format") != FORMAT:
                 raise ValueError(f"not of the format {FORMAT!r}")
-            owner, constants = about.pop("sha256"), Constants(**about)
+            owner, constants = str(about.pop("sha256")), build(Constants, about, FILE)
             mean_D, spread_RD = tensors.get_tensor("mean").float(), tensors.get_tensor("spread").float()
     except (SafetensorError, KeyError, TypeError, ValueError) as e:
         raise ClaraError(f"{file} cannot be read as a background ({e}): measure it again, or delete it.") from e
