@@ -1,4 +1,4 @@
-"""Blocks used by two towers or more: masked pooling, projection heads, feed-forward parts."""
+"""Blocks used by two towers or more: masked pooling, products on a CPU."""
 
 from __future__ import annotations
 
@@ -6,13 +6,9 @@ import functools
 import math
 import time
 import warnings
-from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
-
-from clara.config import Registry
-from clara.errors import ClaraError, unknown
 
 
 def masked_mean(x_BNW: Tensor, mask_BN: Tensor) -> Tensor:
@@ -106,105 +102,3 @@ class AttentiveStats(nn.Module):
             mean = (weight * x_BNW).sum(1)
             var = (weight * (x_BNW - mean[:, None]).square()).sum(1)
             return torch.cat([mean, (var + 1e-5).sqrt()], 1)
-
-
-HEADS: Registry[nn.Module] = Registry("projection head")
-
-
-@dataclass(frozen=True)
-class LinearHeadConfig:
-    """A linear map, bias-free as in CLIP."""
-
-    bias: bool = False
-    """Whether the map has a bias."""
-    unit_input: bool = False
-    """Scale the tower's vector to unit length first, as the first CLARA was evaluated."""
-
-
-@HEADS.register("linear", LinearHeadConfig)
-class LinearHead(nn.Linear):
-    """Tower width W -> shared width D."""
-
-    def __init__(self, config: LinearHeadConfig, width: int, embed_dim: int) -> None:
-        super().__init__(width, embed_dim, bias=config.bias)
-        self.unit_input = config.unit_input
-
-    def forward(self, x: Tensor) -> Tensor:
-        """(B, W) -> (B, D)."""
-        return super().forward(nn.functional.normalize(x, dim=-1) if self.unit_input else x)
-
-
-@dataclass(frozen=True)
-class IdentityHeadConfig:
-    """No options."""
-
-
-@HEADS.register("identity", IdentityHeadConfig)
-class IdentityHead(nn.Identity):
-    """For a tower that gives the shared width itself."""
-
-    def __init__(self, config: IdentityHeadConfig, width: int, embed_dim: int) -> None:
-        if width != embed_dim:
-            raise ClaraError(f"identity head: the tower's width is {width}, embed_dim {embed_dim}; they must be equal.")
-        super().__init__()
-
-
-ACTIVATIONS = {"relu": nn.ReLU, "gelu": nn.GELU}
-
-
-@dataclass(frozen=True)
-class MLPHeadConfig:
-    """Linear, activation, linear."""
-
-    hidden: int | None = None
-    """Width of the hidden layer; null = D."""
-    activation: str = "relu"
-    """'relu' or 'gelu'."""
-    standardize: bool = False
-    """Start with a batch norm without gain: sentence encoders' vectors share a large mean."""
-    input_dropout: float = 0.0
-    """Of what the batch norm gives (or of the head's input), in training, 0 to 1."""
-    dropout: float = 0.0
-    """Of the hidden layer in training, 0 to 1."""
-
-
-@HEADS.register("mlp", MLPHeadConfig)
-class MLPHead(nn.Sequential):
-    """The two-layer projection of LAION-CLAP (Wu et al. 2023, sec. 2)."""
-
-    def __init__(self, config: MLPHeadConfig, width: int, embed_dim: int) -> None:
-        hidden = config.hidden or embed_dim
-        if config.activation not in ACTIVATIONS:
-            raise unknown("activation of the mlp head", config.activation, ACTIVATIONS)
-        act = ACTIVATIONS[config.activation]()
-        first: list[nn.Module] = [nn.BatchNorm1d(width, affine=False)] if config.standardize else []
-        if config.input_dropout:
-            first.append(nn.Dropout(config.input_dropout))
-        drop = [nn.Dropout(config.dropout)] if config.dropout else []
-        super().__init__(*first, nn.Linear(width, hidden), act, *drop, nn.Linear(hidden, embed_dim))
-
-
-@dataclass(frozen=True)
-class ResidualMLPHeadConfig:
-    """The head of Microsoft's CLAP and of ParaCLAP."""
-
-    dropout: float = 0.5
-    """Of the second layer's output in training, 0 to 1."""
-
-
-@HEADS.register("residual_mlp", ResidualMLPHeadConfig)
-class ResidualMLPHead(nn.Module):
-    """The projection of Microsoft's CLAP (Elizalde et al. 2022, sec. 2.1) and of ParaCLAP: two bias-free layers with a
-    GELU between, the first's output added, layer norm."""
-
-    def __init__(self, config: ResidualMLPHeadConfig, width: int, embed_dim: int) -> None:
-        super().__init__()
-        self.linear1 = nn.Linear(width, embed_dim, bias=False)
-        self.linear2 = nn.Linear(embed_dim, embed_dim, bias=False)
-        self.layer_norm = nn.LayerNorm(embed_dim)
-        self.drop = nn.Dropout(config.dropout)
-
-    def forward(self, x: Tensor) -> Tensor:
-        """(B, W) -> (B, D)."""
-        x = self.linear1(x)
-        return self.layer_norm(x + self.drop(self.linear2(nn.functional.gelu(x))))

@@ -19,7 +19,7 @@ import clara.audio.clap_mel  # noqa: F401  (registers its front-end)
 from clara.audio.features import FRONT_ENDS
 from clara.config import ModelConfig
 from clara.errors import ClaraError
-from clara.layers import HEADS
+from clara.heads import HEADS
 from clara.towers.base import AUDIO_TOWERS, TEXT_TOWERS
 
 

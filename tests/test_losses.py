@@ -10,7 +10,7 @@ from torch import Tensor
 from torch.nn.functional import cross_entropy, normalize
 
 from clara.config import Spec
-from clara.layers import HEADS
+from clara.heads import HEADS
 from clara.losses import FactVectors, info_nce, multi_positive, same_fact, sigmoid, within_tasks
 
 

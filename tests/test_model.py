@@ -12,7 +12,8 @@ import torch
 from clara.config import Spec, arch_config, arch_names, override, to_dict
 from clara.config import build as build_config
 from clara.errors import ClaraError
-from clara.layers import HEADS, AttentiveStats, masked_mean
+from clara.heads import HEADS
+from clara.layers import AttentiveStats, masked_mean
 from clara.model import DualEncoder, ModelConfig
 from clara.zoo.catalog import CHECKPOINT_FOLDER
 
@@ -130,11 +131,14 @@ def test_masked_mean_and_attentive_statistics() -> None:
 @pytest.mark.parametrize("kind", HEADS.names())
 def test_heads(kind: str) -> None:
     width = 4 if kind == "identity" else 6
-    assert HEADS.create(Spec(kind), width, 4)(torch.randn(3, width)).shape == (3, 4)
+    options = {"base": {"kind": "linear"}, "statistics": 2, "ranks": [1, 3]} if kind == "readout" else {}
+    assert HEADS.create(Spec(kind, options), width, 4)(torch.randn(3, width)).shape == (3, 4)
 
 
 def test_heads_refuse_another_width_and_an_unknown_activation() -> None:
     with pytest.raises(ClaraError, match="width is 6, embed_dim 4"):
         HEADS.create(Spec("identity"), 6, 4)
+    with pytest.raises(ClaraError, match="expected ranks of at least 1, and 1 to 5 statistics"):
+        HEADS.create(Spec("readout", {"base": {"kind": "linear"}, "statistics": 6}), 6, 4)
     with pytest.raises(ClaraError, match="Did you mean 'gelu'"):
         HEADS.create(Spec("mlp", {"activation": "gellu"}), 6, 4)

@@ -20,7 +20,7 @@ from torch import Tensor
 from clara.audio.features import pad_waves
 from clara.config import Spec, arch_config
 from clara.errors import ClaraError
-from clara.layers import HEADS
+from clara.heads import HEADS
 from clara.model import DualEncoder
 from clara.text import tokenizer as tokenizers
 from clara.text.tokenizer import CLARA_LANGUAGES, Tokenizer, build_tokenizer

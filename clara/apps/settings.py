@@ -18,7 +18,7 @@ from clara.audio.features import FRONT_ENDS
 from clara.config import ModelConfig, Registry, Spec, load_yaml, to_dict
 from clara.eval.leave_one_out import LeaveOneOutConfig
 from clara.eval.runner import KINDS, Recipe
-from clara.layers import HEADS
+from clara.heads import HEADS
 from clara.text.tokenizer import TOKENIZERS
 from clara.towers.base import AUDIO_TOWERS, TEXT_TOWERS
 from clara.train.align import AlignConfig

@@ -146,6 +146,19 @@ class ClipPlan:
     named: bool = False
     snr: float = 0.0
 
+    @property
+    def facts(self) -> frozenset[Fact]:
+        """What the clip is labelled with, and the sounds of a partner that may be named."""
+        if not (self.partner and self.named):
+            return self.entry.facts
+        return self.entry.facts | {f for f in self.partner.facts if f[0] in SOUND_TASKS}
+
+    @property
+    def open_tasks(self) -> frozenset[str]:
+        """The tasks for which it may be anything: it is not labelled, and of a kind that has them."""
+        unnamed = SOUND_TASKS if self.partner and not self.named else frozenset()
+        return (open_tasks(self.facts) | unnamed) - {t for t, _ in self.facts}
+
 
 @dataclass(frozen=True)
 class ClipText:
@@ -187,14 +200,10 @@ class FactTargets:
         positive = torch.zeros(len(plans), len(self.facts), dtype=torch.bool)
         ignore = torch.zeros_like(positive)
         for b, plan in enumerate(plans):
-            facts = plan.entry.facts
-            if plan.partner and plan.named:
-                facts |= {f for f in plan.partner.facts if f[0] in SOUND_TASKS}
             ignore[b, self.lacking[str(plan.entry.meta.get("corpus"))]] = True
-            unnamed = SOUND_TASKS if plan.partner and not plan.named else frozenset()
-            for task in (open_tasks(facts) | unnamed) - {t for t, _ in facts}:
+            for task in plan.open_tasks:
                 ignore[b, self.columns.get(task, [])] = True
-            for fact in facts & self.column.keys():
+            for fact in plan.facts & self.column.keys():
                 positive[b, self.column[fact]] = True
                 ignore[b, self.undecided[fact]] = True
         return positive, ignore & ~positive

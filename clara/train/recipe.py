@@ -18,6 +18,7 @@ from clara.text.tokenizer import Tokenizer, build_tokenizer
 from clara.train.anchors import AnchorStage, anchor_model
 from clara.train.distil import DistilConfig, student
 from clara.train.optim import OptimConfig
+from clara.train.readout import ReadoutConfig
 from clara.zoo import catalog, factory
 
 LOSSES = ("multi_positive", "info_nce", "sigmoid", "audio_to_text")
@@ -67,6 +68,8 @@ class TrainConfig:
     """Train the text side alone, without audio; null = off."""
     loss: LossConfig = LossConfig()
     """The training loss."""
+    readout: dict[str, ReadoutConfig] = field(default_factory=dict)
+    """Readouts to solve for when training ends, by task, for an audio head of kind 'readout' and stored states."""
     optim: OptimConfig = OptimConfig()
     """Optimiser and schedule."""
     precision: str = "bf16"
@@ -126,6 +129,8 @@ def _check_states(config: TrainConfig) -> None:
         raise ClaraError("distil needs `model`, an architecture whose audio side is the student.")
     if config.states and config.anchors:
         raise ClaraError("states: audio is trained against anchors on waves only. Set states or anchors to null.")
+    if config.readout and (not config.states or config.distil or config.texts):
+        raise ClaraError("readout needs `states`, and neither `distil` nor `texts`: it is fitted to the stored clips.")
     if config.states and config.spec_augment and not config.distil:
         raise ClaraError(
             "states: spec_augment masks the encoder's input, and stored states are its output. Set spec_augment "

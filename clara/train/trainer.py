@@ -31,7 +31,7 @@ from clara.errors import ClaraError, unknown
 from clara.layers import bf16_pays
 from clara.model import DualEncoder
 from clara.text.tokenizer import Tokenizer
-from clara.train import checkpoint, distil
+from clara.train import checkpoint, distil, readout
 from clara.train.distributed import World, processes, seed_all
 from clara.train.grad_cache import cached_step, plain_step
 from clara.train.heritage import lineage
@@ -104,6 +104,7 @@ class Trainer:
         self.done, self.saved = 0, time.monotonic()
         self.entries: list[Entry] | None = None
         self.facts: losses.FactVectors | None = None
+        self.stored: StateBatches | None = None
         self.judge: Judge | None = None
 
     def run(self) -> Path:
@@ -119,15 +120,20 @@ class Trainer:
     def loop(self, log: RunLog, interrupt: Interrupt) -> bool:
         """Make the steps that are left, saving now and then and at the end; True when a signal ended it early."""
         c, world = self.config, self.world
-        if self.done >= c.steps:
+        if self.done >= c.steps and not c.readout:  # a readout is fitted to the clips even then
             self.save()
             return False
         if c.states and not c.texts and not self.fill_states(interrupt):
             return True
         dataset = self.batches()
         self.entries = dataset.entries
+        if c.readout:
+            self.stored = dataset
         if c.loss.tasks and not c.texts:
             self.aim(dataset)
+        if self.done >= c.steps:
+            self.save()
+            return False
         with main_hidden():
             batches = iter(make_loader(dataset, steps=range(self.done, c.steps)))
         while self.done < c.steps:
@@ -297,6 +303,11 @@ class Trainer:
     def _encode_remembered(self, ids_UL: Tensor, mask_UL: Tensor) -> Tensor:
         return nn.functional.normalize(self.model.text_head(self.memo(ids_UL, mask_UL)).float(), dim=-1)
 
+    def _texts(self, texts: list[str]) -> Tensor:
+        """Unit embeddings of texts by a frozen text side."""
+        ids_UL, mask_UL = self.tokenizer(texts)
+        return self._encode_remembered(ids_UL.to(self.world.device), mask_UL.to(self.world.device))
+
     def _autocast(self, encode: Any) -> Any:
         """bf16 in the towers only: front-ends and normalisation keep float32 themselves, the loss lies outside."""
         enabled = self.config.precision == "bf16" and bf16_pays(self.world.device.type)
@@ -339,6 +350,9 @@ class Trainer:
             model = copy.deepcopy(self.model)
             if self.ema:
                 model.load_state_dict(self.ema.tensors)
+            if self.stored is not None and self.done >= self.config.steps:
+                for line in readout.fit(model, self.stored, self.config.readout, self._texts):
+                    print(line, flush=True)
             if self.judge is None or self.judge(model, self.done):
                 factory.save_checkpoint(self.out / "checkpoint", model, self.tokenizer, self.card())
             if self.memo:
