@@ -17,6 +17,7 @@ from clara.errors import ClaraError
 EXTENSIONS = (
     ".wav", ".flac", ".ogg", ".opus", ".mp3", ".aiff", ".aif", ".au", ".m4a", ".mp4", ".webm", ".mkv", ".aac", ".oga",
     ".spx", ".caf", ".aifc", ".w64", ".rf64", ".sph", ".snd", ".m4b", ".mka", ".mov", ".3gp", ".wma", ".amr", ".mp2",
+    ".3gpp", ".3g2", ".awb", ".m4v", ".qta", ".weba",
 )  # fmt: skip
 # what systems put into folders of audio; hidden ones (.Trash, .ipynb_checkpoints, .git) are known by their dot
 PASSED_OVER = {"__MACOSX", "$RECYCLE.BIN", "System Volume Information", "@eaDir", "lost+found"}
