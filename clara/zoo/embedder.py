@@ -13,7 +13,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 from torch.nn.functional import normalize
-from tqdm import tqdm
+from tqdm.auto import tqdm
 
 from clara.audio import waveform
 from clara.audio.features import pad_waves
