@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -28,7 +28,7 @@ from clara.cli.app import (
 )
 from clara.config import CONFIGS
 from clara.errors import ClaraError, unknown
-from clara.saving import safetensors_file, whole_file
+from clara.saving import safetensors_file
 from clara.zoo import catalog
 
 if TYPE_CHECKING:
@@ -119,32 +119,26 @@ def embed(
     device: Device = None,
     batch_size: BatchSize = 16,
     skip_broken: SkipBroken = False,
+    workers: Annotated[int, typer.Option(min=0, help="Threads that read audio ahead; 0: none.")] = 2,
 ) -> None:
-    """Embed audio into an .npz: audio (N, D) float32 of unit length, paths, model, sha256; --windows adds times."""
+    """Embed audio into an .npz: audio (N, D) float32 of unit length, paths, model, sha256; --windows adds times.
+
+    The same call goes on where an earlier one stopped.
+    """
     if out.suffix != ".npz":
         raise ClaraError(f"--out {out}: expected a name that ends in .npz.")
     check_model(model)
     found = audio_items(sources, skip_broken)
     room_for(out)
-    import numpy as np
+    from clara.apps.embedding_file import EmbedConfig, write_embeddings
 
-    from clara.apps.search import embed_sources, embed_windows_of
-    from clara.audio.sources import describe
-    from clara.data.parallel import sole_writer
-
-    with sole_writer(out):
-        zoo = load_embedder(model, device, window, hop)
-        how = (batch_size, at_terminal(), left_out(skip_broken))
-        times: dict[str, Any] = {}
-        if windows:
-            items, times_W2, audio = embed_windows_of(zoo, found, *how)
-            times = {"times": times_W2.numpy()}
-        else:
-            items, audio = embed_sources(zoo, found, *how)
-        paths = np.array([describe(i) for i in items])
-        with whole_file(out) as part, part.open("wb") as file:
-            np.savez(file, audio=audio.numpy(), paths=paths, model=zoo.name, sha256=zoo.sha256, **times)
-    typer.echo(f"{len(items)} {'windows' if windows else 'clips'} -> {out}, {audio.shape[1]} numbers each")
+    zoo = load_embedder(model, device, window, hop)
+    zoo.readers = workers
+    done = write_embeddings(zoo, found, out, EmbedConfig(windows, batch_size), left_out(skip_broken), at_terminal())
+    if done.resumed:
+        typer.echo(f"{done.resumed} clips were done by a former run", err=True)
+    failed = f"; {done.failed} could not be read (listed under 'failed' there)" if done.failed else ""
+    typer.echo(f"{done.rows} {'windows' if windows else 'clips'} -> {out}, {done.width} numbers each{failed}")
 
 
 @app.command()

@@ -135,7 +135,7 @@ def _row(cells: Mapping[str, list[str]], csv: Path, where: str) -> Row:
         raise unknown(f"split at {where}", one["split"], SPLITS)
     labels, texts = cells.get("label", []), cells.get("text", [])
     texts = texts or ([] if one["task"] else [label.replace("_", " ") for label in labels])
-    values = {**one, "label": labels[0] if len(labels) == 1 else None}
+    values: dict[str, Any] = {**one, "label": labels[0] if len(labels) == 1 else None}
     if len(labels) > 1:
         values["original"] = {"labels": labels}
         if one["task"] not in (None, *SOUND_TASKS):
