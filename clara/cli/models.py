@@ -119,7 +119,9 @@ def embed(
     device: Device = None,
     batch_size: BatchSize = 16,
     skip_broken: SkipBroken = False,
-    workers: Annotated[int, typer.Option(min=0, help="Threads that read audio ahead; 0: none.")] = 2,
+    workers: Annotated[
+        int | None, typer.Option(min=0, help="Threads that read audio ahead; default: 4 with a GPU, else 0.")
+    ] = None,
 ) -> None:
     """Embed audio into an .npz: audio (N, D) float32 of unit length, paths, model, sha256; --windows adds times.
 
@@ -133,7 +135,7 @@ def embed(
     from clara.apps.embedding_file import EmbedConfig, write_embeddings
 
     zoo = load_embedder(model, device, window, hop)
-    zoo.readers = workers
+    zoo.readers = zoo.readers if workers is None else workers
     done = write_embeddings(zoo, found, out, EmbedConfig(windows, batch_size), left_out(skip_broken), at_terminal())
     if done.resumed:
         typer.echo(f"{done.resumed} clips were done by a former run", err=True)

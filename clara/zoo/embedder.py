@@ -29,6 +29,7 @@ from clara.zoo.factory import Loaded, checkpoint_folder, load_checkpoint
 from clara.zoo.reading import read_ahead
 
 PRECISIONS = ("float32", "bfloat16")
+READERS = 4
 LONG = ("windows", "first", "center", "fusion")
 SORTED_BATCHES = 8  # windows are sorted by length within this many batches: bounded memory for audio of any length
 HELD_SAMPLES = 2**24  # and no more batches than hold this many samples, 64 MiB
@@ -61,8 +62,6 @@ class Embedder:
     """Audio and texts -> unit vectors (float32, on the CPU) of one space: `audio_BD @ text_UD.T` are cosines.
     `readers`: threads that read audio ahead of the model; 0: it is read by the one that computes."""
 
-    readers: int = 2
-
     def __init__(
         self,
         loaded: Loaded,
@@ -73,6 +72,7 @@ class Embedder:
         hop: float | None = None,
     ) -> None:
         self.device = _device(device)
+        self.readers = READERS if self.device.type == "cuda" else 0  # on a CPU they take the model's cores
         self.half = _is_half(precision) and bf16_pays(self.device.type)
         self.name, self.sha256, self.tokenizer = loaded.name, loaded.sha256, loaded.tokenizer
         self.model = loaded.model.to(self.device).eval()
