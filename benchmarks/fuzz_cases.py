@@ -124,9 +124,9 @@ def json_rows(folder: Path) -> Case:
 
 def csv(folder: Path) -> Case:
     """A table of clips, as fine-tuning and as the corpus `csv` read it."""
+    from clara.data.clip_tables import read_rows
     from clara.data.manifest import rows_from_corpus
     from clara.errors import ClaraError
-    from clara.train.finetune import read_rows
 
     for name in "abc":
         (folder / f"{name}.wav").touch()

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:  # for type checkers and editors, which do not run `__getattr__`
     from clara.apps.classifier import Classifier as Classifier
-    from clara.apps.classifier import Prediction as Prediction
+    from clara.apps.predictions import Prediction as Prediction
     from clara.apps.search import Hit as Hit
     from clara.apps.search import Index as Index
     from clara.errors import ClaraError as ClaraError
@@ -39,7 +39,7 @@ _HOMES = {
     "Embedder": "clara.zoo.embedder",
     "DualEncoder": "clara.model",
     "Classifier": "clara.apps.classifier",
-    "Prediction": "clara.apps.classifier",
+    "Prediction": "clara.apps.predictions",
     "Index": "clara.apps.search",
     "Hit": "clara.apps.search",
     "languages": "clara.text.prompts",

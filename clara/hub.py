@@ -5,7 +5,10 @@ transformers asks the hub file by file and, without a network, tries each of the
 
 from __future__ import annotations
 
+import os
 import re
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 from clara.errors import ClaraError
@@ -13,12 +16,17 @@ from clara.errors import ClaraError
 TOKENIZER = ["config.json", "*token*.json", "vocab.*", "merges.txt", "*.model", "*.spm", "normalizer.json"]
 WEIGHTS = ["config.json", "model*.safetensors", "model.safetensors.index.json"]
 PICKLED = ["pytorch_model.bin", "pytorch_model-*-of-*.bin", "pytorch_model.bin.index.json"]
+OURS = "clara.yaml"
 CHECKPOINT = [
-    *("clara.yaml", "model.safetensors", "README.md", "*.model", "tokenizer/*"),
+    *(OURS, "model.safetensors", "README.md", "*.model", "tokenizer/*"),
     # of a folder that transformers wrote: what it says of itself and its tokenizer, and its weights in parts
     *("config.json", "*processor_config.json", "*token*.json", "vocab.*", "merges.txt"),
     *("model-*-of-*.safetensors", "model.safetensors.index.json"),
 ]
+
+
+class Unreachable(ClaraError):
+    """The hub cannot be reached, and the cache has no copy."""
 
 
 def snapshot(repo: str, revision: str | None, patterns: list[str], what: str) -> Path:
@@ -29,10 +37,43 @@ def snapshot(repo: str, revision: str | None, patterns: list[str], what: str) ->
         ClaraError: no such repository or revision, no access, no network and no copy in the cache.
     """
     import huggingface_hub  # only who needs the hub waits for it
+
+    with _told(what, revision):
+        return Path(huggingface_hub.snapshot_download(repo, revision=revision, allow_patterns=patterns))
+
+
+def file(repo: str, name: str, revision: str, what: str) -> Path:
+    """The local copy of one file of `repo`; otherwise as `snapshot`. Raises ClaraError also for no such file."""
+    import huggingface_hub
+
+    with _told(what, revision):
+        return Path(huggingface_hub.hf_hub_download(repo, name, revision=revision))
+
+
+def is_cached(repo: str, revision: str | None) -> bool:
+    """Whether the hub's local cache holds a checkpoint of `repo`: it loads without a network. Looks where
+    huggingface_hub puts it, which takes long to import."""
+    home = os.environ.get("HF_HOME") or f"{os.environ.get('XDG_CACHE_HOME') or '~/.cache'}/huggingface"
+    folder = Path(os.environ.get("HF_HUB_CACHE") or f"{home}/hub").expanduser() / f"models--{repo.replace('/', '--')}"
+    named = folder / "refs" / (revision or "main")
+    commit = named.read_text(encoding="utf-8").strip() if named.is_file() else revision
+    return bool(commit) and any((folder / "snapshots" / str(commit) / n).is_file() for n in ("config.json", OURS))
+
+
+def stated_sha256(path: Path) -> str | None:
+    """The sha256 that the hub states of a large file of its cache, where it is the name of what a link leads to; None
+    for a small file, or one elsewhere."""
+    name = path.resolve().name
+    return name if re.fullmatch("[0-9a-f]{64}", name) else None
+
+
+@contextmanager
+def _told(what: str, revision: str | None) -> Iterator[None]:
+    """The hub's errors as ours."""
     from huggingface_hub import errors
 
     try:
-        return Path(huggingface_hub.snapshot_download(repo, revision=revision, allow_patterns=patterns))
+        yield
     except errors.HFValidationError as e:
         raise ClaraError(f"{what} is not a valid repository name: expected org/repo ({said(e)}).") from e
     except errors.GatedRepoError as e:
@@ -41,8 +82,10 @@ def snapshot(repo: str, revision: str | None, patterns: list[str], what: str) ->
         raise ClaraError(f"{what}: the repository has no revision {revision!r}.") from e
     except errors.RepositoryNotFoundError as e:
         raise ClaraError(f"{what}: no such repository, or a private one and you are not logged in.") from e
-    except (errors.LocalEntryNotFoundError, errors.OfflineModeIsEnabled, OSError) as e:
-        raise ClaraError(
+    except (errors.EntryNotFoundError, errors.OfflineModeIsEnabled, OSError) as e:
+        if isinstance(e, errors.EntryNotFoundError) and not isinstance(e, errors.LocalEntryNotFoundError):
+            raise ClaraError(f"{what}: the repository has no such file.") from e
+        raise Unreachable(
             f"{what} is not in the local cache and the hub cannot be reached (or HF_HUB_OFFLINE is set): connect "
             "once and load it, or give a local folder."
         ) from e

@@ -14,9 +14,10 @@ import torch
 from tones import tone, tone_config, write_tones
 
 import clara
+from clara.data.clip_tables import read_rows
 from clara.data.manifest import Row
 from clara.errors import ClaraError
-from clara.train.finetune import finetune, read_rows
+from clara.train.finetune import finetune
 from clara.train.held_out import Judge, hold_out
 from clara.train.trainer import run
 

@@ -18,8 +18,8 @@ from typer.testing import CliRunner
 from clara import cli
 from clara.apps import fitting
 from clara.apps.classifier import Classifier
+from clara.data.clip_tables import read_rows
 from clara.errors import ClaraError
-from clara.train.finetune import read_rows
 from clara.zoo.embedder import Embedder
 from clara.zoo.factory import load_checkpoint
 

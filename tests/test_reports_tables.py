@@ -13,13 +13,13 @@ import numpy as np
 import pytest
 import soundfile as sf
 
+from clara.data.clip_tables import read_rows
 from clara.data.entries import scan
 from clara.data.loader import DataConfig
 from clara.data.manifest import Row, numbered_table, read_table, rows_from_corpus
 from clara.data.samples import read_shard, row_from_meta, verify_shards
 from clara.errors import ClaraError
 from clara.text.captions import facts_of
-from clara.train.finetune import read_rows
 
 
 @pytest.fixture

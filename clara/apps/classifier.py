@@ -6,8 +6,8 @@ from __future__ import annotations
 import dataclasses
 import json
 from collections.abc import Sequence
-from dataclasses import dataclass, field
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 import torch
@@ -17,9 +17,12 @@ from torch import Tensor
 from torch.nn.functional import normalize
 
 from clara.apps import fitting
+from clara.apps.predictions import NONE, Prediction, Predictions
 from clara.apps.search import embedder, vectors
+from clara.audio.sources import expand
 from clara.calibration import offsets
 from clara.config import build
+from clara.data.clip_tables import TABLE, read_rows
 from clara.errors import ClaraError, unknown
 from clara.parsing import parse_json
 from clara.saving import safetensors_file, whole_file
@@ -28,32 +31,7 @@ from clara.text.tokenizer import Tokenizer
 from clara.zoo.background import background_of
 from clara.zoo.embedder import Embedder, load
 
-NONE = "none of these"  # the name of a prediction without a label
 FORMAT = "clara-classifier 1"  # of the files that `Classifier.save` writes
-
-
-@dataclass(frozen=True)
-class Prediction:
-    """`label` is the best label, None where none reaches the classifier's `min_score`, and `scores` those of all
-    labels, best first: a softmax, or each label's own probability where the classifier is `independent`. With a task,
-    labels are its keys (the same in every language) and `name` is the best one's name in the classifier's language.
-    `labels` are all that reach `min_score`, of a softmax the best one alone. `calibrated` tells that the scores were
-    set right by unlabelled clips (`Classifier.calibrate`)."""
-
-    label: str | None
-    name: str
-    scores: dict[str, float] = field(repr=False)
-    calibrated: bool = False
-    labels: tuple[str, ...] = field(default=(), repr=False)
-
-    @property
-    def score(self) -> float:
-        """The best label's score, whether it reaches `min_score` or not."""
-        return next(iter(self.scores.values()))
-
-    def top(self, k: int) -> list[tuple[str, float]]:
-        """The k best labels with their scores."""
-        return list(self.scores.items())[:k]
 
 
 class Classifier:
@@ -110,14 +88,22 @@ class Classifier:
         progress: bool = False,
         window: float | None = None,
         hop: float | None = None,
-    ) -> list[Prediction]:
+    ) -> Predictions:
         """One prediction a source (paths, encoded bytes, (array, rate), folders), in order. `window` and `hop` as of
         `Embedder.embed_audio`; the embeddings of windows are averaged, `windows` names each by itself."""
-        return self.predict(self.zoo.embed_audio(sources, batch_size, progress, window=window, hop=hop))
+        items = expand(sources)
+        audio_BD = self.zoo.embed_audio(items, batch_size, progress, window=window, hop=hop)
+        return self.predict(audio_BD, items)
 
-    def predict(self, audio_BD: Tensor) -> list[Prediction]:
-        """Predictions for embeddings that exist already."""
-        return [self._prediction(p_K) for p_K in self.probabilities(audio_BD)]
+    def predict(self, audio_BD: Tensor, sources: Sequence[Any] | None = None) -> Predictions:
+        """Predictions for embeddings that exist already; `sources`, what each is of, come back with them. ClaraError
+        where there are not as many of them."""
+        found = [self._prediction(p_K) for p_K in self.probabilities(audio_BD)]
+        if sources is None:
+            return Predictions(found)
+        if len(sources) != len(found):
+            raise ClaraError(f"Got {len(found)} embeddings and {len(sources)} sources: expected one for each.")
+        return Predictions(dataclasses.replace(p, source=source) for p, source in zip(found, sources))
 
     def probabilities(self, audio_BD: Tensor) -> Tensor:
         """(B, K) in the order of `labels`: the softmax over them of scale × cosine (divided by the temperature of the
@@ -137,7 +123,8 @@ class Classifier:
         """(start, end in seconds, prediction) for every window of one long recording; `window` and `hop` as of
         `Embedder.embed_audio`."""
         times_W2, audio_WD = self.zoo.embed_windows(source, batch_size, window, hop)
-        return [(start, end, p) for (start, end), p in zip(times_W2.tolist(), self.predict(audio_WD))]
+        found = self.predict(audio_WD, [source] * len(audio_WD))
+        return [(start, end, p) for (start, end), p in zip(times_W2.tolist(), found)]
 
     def calibrate(self, sources: Any, method: str = "auto", batch_size: int = 16) -> Classifier:
         """Take away, from now on, what these unlabelled clips share with a label; returns self.
@@ -168,7 +155,7 @@ class Classifier:
     def fit(
         self,
         sources: Any,
-        labels: Sequence[str],
+        labels: Sequence[str] | None = None,
         groups: Sequence[str] | None = None,
         held: Sequence[bool] | None = None,
         batch_size: int = 16,
@@ -181,7 +168,9 @@ class Classifier:
         afresh, and takes back `calibrate`.
 
         Args:
-            sources: paths, encoded bytes or (array, rate), one for each of `labels`.
+            sources: paths, encoded bytes or (array, rate), one for each of `labels`; or, without `labels`, a table of
+                clips as of `clara.data.clip_tables.read_rows`, whose columns `speaker` and `split` are `groups` and
+                `held` where these are not given.
             labels: of this classifier's `labels`, each at least once.
             groups: what clips share that must not stand on both sides when they are judged, such as their speaker.
             held: which clips are to be judged on alone; default: each in its turn.
@@ -189,7 +178,16 @@ class Classifier:
         Raises:
             ClaraError: as many labels as clips are not there, an unknown label, or one without a clip.
         """
-        return self.fit_embeddings(self.zoo.embed_audio(sources, batch_size, progress), labels, groups, held)
+        if labels is not None:
+            return self.fit_embeddings(self.zoo.embed_audio(sources, batch_size, progress), labels, groups, held)
+        with TemporaryDirectory() as folder:  # for audio that is in no file
+            rows = read_rows(sources, Path(folder))
+            audio_ND = self.zoo.embed_audio([row.audio for row in rows], batch_size, progress)
+        names, _ = fitting.labels_of_rows(rows, str(TABLE))
+        labels = [row.label if row.label in self.names else name for row, name in zip(rows, names)]
+        groups = [row.speaker or row.audio for row in rows] if groups is None else groups
+        held = [row.split != "train" for row in rows] if held is None else held
+        return self.fit_embeddings(audio_ND, labels, groups, held)
 
     def fit_embeddings(
         self,

@@ -8,20 +8,25 @@ from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from functools import cached_property, partial
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import torch
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor
-from tqdm import tqdm
+from tqdm.auto import tqdm
 
+from clara.apps.predictions import to_pandas
 from clara.audio.sources import describe, expand
 from clara.errors import ClaraError, MissingDependency
 from clara.parsing import parse_json
+from clara.report import notebook
 from clara.saving import safetensors_file, whole_file
 from clara.zoo.background import background_of
 from clara.zoo.embedder import Embedder, check_finite
+
+if TYPE_CHECKING:
+    import pandas
 
 CHUNK = 65536  # embeddings compared at once: bounded memory for an index of any size
 T = TypeVar("T")
@@ -38,6 +43,25 @@ class Hit:
     score: float
     start: float | None = None
     end: float | None = None
+
+
+HIT_COLUMNS = ("path", "score", "start", "end")
+
+
+class Hits(list[Hit]):
+    """Hits, best first, that notebooks show with players of the moment found."""
+
+    def to_pandas(self) -> pandas.DataFrame:
+        """A row for each, with the columns path, score, start and end in seconds. MissingDependency without pandas."""
+        return to_pandas(HIT_COLUMNS, [_cells(h) for h in self])
+
+    def _repr_html_(self) -> str:
+        heard = [notebook.player(h.path, h.start, h.end) for h in self[: notebook.MOST_PLAYERS]]
+        return notebook.table(HIT_COLUMNS, [_cells(h) for h in self], heard)
+
+
+def _cells(hit: Hit) -> tuple[Any, ...]:
+    return (hit.path, hit.score, hit.start, hit.end)
 
 
 @dataclass(frozen=True, eq=False)  # tensors have no one truth to compare by
@@ -135,7 +159,7 @@ class Index:
             raise ClaraError(f"The index at {path} is damaged (not all its vectors are of length 1): build it again.")
         return index
 
-    def query(self, zoo: Embedder, *, text: str | None = None, audio: Any = None, top: int = 5) -> list[Hit]:
+    def query(self, zoo: Embedder, *, text: str | None = None, audio: Any = None, top: int = 5) -> Hits:
         """The `top` clips nearest to a text (in any of the model's languages) or to another clip, best first.
 
         Raises:
@@ -165,7 +189,7 @@ class Index:
                 f"({zoo.sha256[:12]}): build it again, or load that model."
             )
 
-    def nearest(self, query_QD: Tensor, top: int = 5) -> list[list[Hit]]:
+    def nearest(self, query_QD: Tensor, top: int = 5) -> list[Hits]:
         """The `top` clips of each query embedding (Q, D), each by its best window, best first. ClaraError for other
         shapes, or `top` below 1."""
         if not isinstance(top, int) or top < 1:
@@ -173,7 +197,7 @@ class Index:
         query_QD = vectors(query_QD, self.audio_ND.shape[1])
         return [self._best_of_each(query_1D, top) for query_1D in query_QD.split(1)]
 
-    def _best_of_each(self, query_1D: Tensor, top: int) -> list[Hit]:
+    def _best_of_each(self, query_1D: Tensor, top: int) -> Hits:
         """Windows are taken best first, more of them until they are of enough clips."""
         wanted, k, best = min(top, self._clips[-1] + 1 if self.paths else 0), top, dict[int, Hit]()
         while len(best) < wanted:
@@ -182,7 +206,7 @@ class Index:
                 start, end = (None if math.isnan(t) else round(t, 3) for t in self.times_N2[row].tolist())
                 best.setdefault(self._clips[row], Hit(self.paths[row], score, start, end))
             k *= 4
-        return list(best.values())[:top]
+        return Hits(list(best.values())[:top])
 
     @cached_property
     def _clips(self) -> list[int]:

@@ -3,7 +3,8 @@
 libsndfile cuts a stated length to what is there, and says so in its log alone (so do librosa and torchaudio, which read
 by it; scipy warns). Here such a file is refused: nobody notices that a label was learnt from half a clip. Files that
 state no length, as programs write into a pipe, are read as far as they go: WAV of size 0 or of about 2 or 4 GiB, FLAC
-without a count of samples, MP3 without a Xing or Info mark. Ogg states none either; its last page must be whole.
+without a count of samples, MP3 without a Xing or Info mark, bare AAC (ADTS) and AMR. Ogg states none either; its last
+page must be whole.
 """
 
 from __future__ import annotations

@@ -17,6 +17,7 @@ from clara.errors import ClaraError
 EXTENSIONS = (
     ".wav", ".flac", ".ogg", ".opus", ".mp3", ".aiff", ".aif", ".au", ".m4a", ".mp4", ".webm", ".mkv", ".aac", ".oga",
     ".spx", ".caf", ".aifc", ".w64", ".rf64", ".sph", ".snd", ".m4b", ".mka", ".mov", ".3gp", ".wma", ".amr", ".mp2",
+    ".3gpp", ".3g2", ".awb", ".m4v", ".qta", ".weba",
 )  # fmt: skip
 # what systems put into folders of audio; hidden ones (.Trash, .ipynb_checkpoints, .git) are known by their dot
 PASSED_OVER = {"__MACOSX", "$RECYCLE.BIN", "System Volume Information", "@eaDir", "lost+found"}
@@ -25,10 +26,12 @@ URL = re.compile(r"[a-z][a-z0-9+.-]+:/", re.IGNORECASE)  # a Path has one slash 
 
 
 def expand(sources: Any) -> list[Any]:
-    """One source or many, folders replaced by the audio below them and pipes by their bytes. ClaraError when nothing
-    is left, or for an empty path."""
+    """One source or many, folders replaced by the audio below them, pipes by their bytes, and a table of clips by its
+    rows. ClaraError when nothing is left, for an empty path, or for a table without audio."""
     if _is_one(sources):
         sources = [sources]
+    elif is_frame(sources):
+        sources = table_rows(sources)
     elif _is_column(sources):
         sources = sources.tolist() if hasattr(sources, "tolist") else sources.to_pylist()
     elif not isinstance(sources, Iterable) or hasattr(sources, "shape"):
@@ -69,6 +72,69 @@ def _is_column(sources: Any) -> bool:
         return True
     dtype = getattr(sources, "dtype", None)
     return getattr(sources, "ndim", 0) == 1 and (getattr(dtype, "kind", None) in ("O", "U", "T") or "str" in str(dtype))
+
+
+AUDIO_COLUMNS = ("audio", "path", "bytes", "array")
+
+
+class DatasetRow(Mapping[str, Any]):
+    """A row of a Dataset of Hugging Face's, read whenever it is asked for: the audio of all rows would not fit into
+    memory."""
+
+    def __init__(self, table: Any, at: int) -> None:
+        self.table, self.at = table, at
+
+    def cells(self) -> dict[str, Any]:
+        """The row itself, class labels by their names."""
+        row = dict(self.table[self.at])
+        for name, feature in self.table.features.items():
+            if hasattr(feature, "int2str") and row[name] is not None:
+                row[name] = feature.int2str(row[name])
+        return row
+
+    def __getitem__(self, key: str) -> Any:
+        if key not in self.table.column_names:
+            raise KeyError(key)
+        return self.cells()[key]
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self.table.column_names)
+
+    def __len__(self) -> int:
+        return len(self.table.column_names)
+
+
+def is_frame(source: Any) -> bool:
+    """A table with columns: a DataFrame of pandas or polars, or a Dataset of Hugging Face's."""
+    return _is_dataset(source) or (hasattr(source, "columns") and (hasattr(source, "iterrows") or _is_polars(source)))
+
+
+def _is_dataset(source: Any) -> bool:
+    return hasattr(source, "column_names") and hasattr(source, "features") and hasattr(source, "__getitem__")
+
+
+def _is_polars(source: Any) -> bool:
+    return hasattr(source, "to_dicts")
+
+
+def table_rows(table: Any) -> list[Mapping[str, Any]]:
+    """The rows of a table (`is_frame`) as dictionaries. Audio of a Dataset stays encoded until it is read, and its
+    class labels are named. ClaraError where no column holds audio, or for a dictionary of splits."""
+    dataset = _is_dataset(table)
+    if isinstance(table, Mapping):
+        raise ClaraError(f"A data set of the splits {', '.join(table)}: pass one of them.")
+    names = list(map(str, table.column_names if dataset else table.columns))
+    if not set(names) & set(AUDIO_COLUMNS):
+        raise ClaraError(
+            f"A table with the columns {', '.join(names) or 'none'}: expected 'audio', of paths, encoded bytes or "
+            "cells of a data set. Rename the column that holds it."
+        )
+    if not dataset:
+        return list(table.to_dicts() if _is_polars(table) else table.to_dict("records"))
+    for name, feature in table.features.items():
+        if type(feature).__name__ == "Audio" and feature.decode:
+            table = table.cast_column(name, type(feature)(decode=False))
+    return [DatasetRow(table, i) for i in range(len(table))]
 
 
 def path_of(source: str | os.PathLike[str]) -> Path:
@@ -148,6 +214,7 @@ def _read_pipe(path: Path, source: Any) -> Any:
 
 
 def _cell(source: Mapping[Any, Any]) -> Any:
+    source = source.cells() if isinstance(source, DatasetRow) else source  # once, not for every key
     if (wave := source.get("array")) is not None:
         rate = source.get("sampling_rate", source.get("sample_rate"))
         return wave if hasattr(wave, "shape") else np.asarray(wave, np.float32), rate
@@ -209,6 +276,7 @@ def describe(source: Any) -> str:
     if isinstance(source, tuple) and len(source) == 2 and hasattr(source[0], "shape"):
         return f"<array {tuple(source[0].shape)} at {source[1]} Hz>"
     if isinstance(source, Mapping):
+        source = source.cells() if isinstance(source, DatasetRow) else source
         name = source.get("path") or (describe(source["audio"]) if source.get("audio") is not None else None)
     else:
         encoded = getattr(source, "_hf_encoded", None)  # where datasets keeps the cell that it decodes

@@ -98,8 +98,15 @@ def room_for(file: Path) -> None:
 def check_model(name: str) -> None:
     """ClaraError for an unknown model, one without weights, or a missing folder. The hub is not asked."""
     read = catalog.parse_name(name)
-    if read.kind != "hf":
-        catalog.checkpoint_folder(read)
+    if read.kind == "hf" or (read.kind == "checkpoint" and _downloadable(read.value)):
+        return
+    catalog.checkpoint_folder(read)
+
+
+def _downloadable(name: str) -> bool:
+    from clara.zoo.fetch import place
+
+    return place(catalog.checkpoint(name)) == "downloadable"
 
 
 def audio_items(sources: Sequence[str], skip_broken: bool = False) -> list[Any]:

@@ -41,7 +41,7 @@ def fit(
     from clara.apps.fitting import labels_of_rows
     from clara.apps.search import embed_sources
     from clara.cli.models import at_terminal
-    from clara.train.finetune import read_rows
+    from clara.data.clip_tables import read_rows
     from clara.zoo.embedder import load
 
     rows = read_rows(clips)

@@ -11,7 +11,7 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from tqdm import tqdm
+from tqdm.auto import tqdm
 
 from clara.data.manifest import TEXTS, Row, read_manifest, write_manifest
 from clara.data.parallel import run_jobs, sole_writer

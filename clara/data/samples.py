@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from tqdm import tqdm
+from tqdm.auto import tqdm
 
 from clara.audio.sources import EXTENSIONS
 from clara.audio.waveform import info, stream

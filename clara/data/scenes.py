@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from tqdm import tqdm
+from tqdm.auto import tqdm
 
 from clara.audio.augment import active_power, add_noise, crop
 from clara.data.entries import Entry, read_entry, scan

@@ -20,9 +20,11 @@ from typing import Any
 
 import numpy as np
 import soundfile as sf
-from tqdm import tqdm
+from tqdm.auto import tqdm
 
+from clara.audio.sources import is_frame
 from clara.audio.waveform import info, stream
+from clara.data.clip_tables import read_rows
 from clara.data.manifest import TEXTS, Row, row_to_dict, split_audio
 from clara.data.parallel import run_jobs, sole_writer
 from clara.data.samples import Problem, Sample, read_index, read_shard, sample_from_wds, verify_shards
@@ -86,8 +88,9 @@ class _Job:
     source: str
 
 
-def write_shards(rows: Iterable[Row], out: str | Path, config: ShardConfig = ShardConfig()) -> dict[str, Any]:
-    """Write rows as `CORPUS-SPLIT-NNNNNN.tar` plus `index.json` into `out`; return the index.
+def write_shards(rows: Any, out: str | Path, config: ShardConfig = ShardConfig()) -> dict[str, Any]:
+    """Write rows as `CORPUS-SPLIT-NNNNNN.tar` plus `index.json` into `out`; return the index. `rows` are `Row`s, or a
+    table of clips as of `clara.data.clip_tables.read_rows`.
 
     Shards that a former run finished are kept when their sha256 and their rows still match, so an interrupted run goes
     on where it stopped. Other corpora may be written to the same folder in other runs.
@@ -99,6 +102,8 @@ def write_shards(rows: Iterable[Row], out: str | Path, config: ShardConfig = Sha
     out = Path(out)
     out.mkdir(parents=True, exist_ok=True)
     with sole_writer(out):
+        if is_frame(rows) or (isinstance(rows, list | tuple) and rows and isinstance(rows[0], Mapping)):
+            rows = read_rows(rows, out / "clips")
         return _write_shards(rows, out, config)
 
 

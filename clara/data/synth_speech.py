@@ -19,7 +19,7 @@ from typing import Any
 import numpy as np
 import soundfile as sf
 import soxr
-from tqdm import tqdm
+from tqdm.auto import tqdm
 
 from clara.audio.augment import add_noise
 from clara.data.espeak import Manner, espeak

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any
 
 import av
 import numpy as np
-from tqdm import tqdm
+from tqdm.auto import tqdm
 
 from clara.audio.arrays import mono
 from clara.audio.decoder import check_format

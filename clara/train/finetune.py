@@ -5,24 +5,23 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-import re
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import torch
 
-from clara.audio.sources import expand
 from clara.config import build, override, to_dict
+from clara.data.clip_tables import TABLE, read_rows
 from clara.data.loader import DataConfig
-from clara.data.manifest import Row, clips_of_table, numbered_table
+from clara.data.manifest import Row
 from clara.data.shards import ShardConfig, write_shards
 from clara.data.states import StatesConfig
 from clara.errors import ClaraError, unknown
 from clara.model import DualEncoder
 from clara.saving import whole_file
-from clara.text.captions import SOUND_TASKS, CaptionConfig, facts_of, known
-from clara.text.prompts import task_labels
+from clara.text.captions import CaptionConfig
 from clara.text.tokenizer import Tokenizer
 from clara.towers.base import AudioTower
 from clara.train.checkpoint import newest
@@ -34,7 +33,6 @@ from clara.train.recipe import TrainConfig, check
 from clara.train.trainer import run
 from clara.zoo import factory
 
-SPLITS = ("train", "valid", "test")
 EPOCHS, MIN_STEPS, MAX_BATCH = 20, 60, 64
 PARTS = ("auto", "heads", "all")
 JUDGED = 5  # times in a run
@@ -42,7 +40,7 @@ TAKES, HEADS_LR = 2, 1e-3
 
 
 def finetune(
-    csv: str | Path,
+    csv: Any,
     init: str,
     out: str | Path,
     overrides: Sequence[str] = (),
@@ -60,7 +58,8 @@ def finetune(
             it `emotion`, or `label` with its `task` (sound, instrument, word, arousal), which are captioned in every
             language; a `label` alone serves as the text. Optional: `language` (spoken), `speaker`, `split` (only
             'train', the default, is trained on; the others judge, and where there are none, a share is held out). Or a
-            folder that has a folder of clips for each label.
+            folder that has a folder of clips for each label; or such a table as Python holds it, a DataFrame, a
+            Dataset or a list of dictionaries (`clara.data.clip_tables`).
         init: the checkpoint to start from, as for `clara.load`.
         out: folder of the run; the clips are packed into `out`/shards first.
         overrides: settings of the recipe, such as 'steps=500' or 'optim.lr=0.0001'.
@@ -77,10 +76,11 @@ def finetune(
     """
     if parts not in PARTS:
         raise unknown("part to train", parts, PARTS)
-    rows = hold_out(read_rows(Path(csv)))
+    rows = hold_out(read_rows(csv, Path(out) / "clips"))
+    table = Path(csv) if isinstance(csv, str | os.PathLike) else TABLE
     count = sum(row.split == "train" for row in rows)
     if count < 2:
-        raise ClaraError(f"{csv} holds {count} clips of split 'train': contrastive training needs at least 2.")
+        raise ClaraError(f"{table} holds {count} clips of split 'train': contrastive training needs at least 2.")
     model, tokenizer = factory.create_model(init), factory.get_tokenizer(init)
     base = recipe(count, init, Path(out), model.front_end.window_seconds)
     if parts == "heads" or (parts == "auto" and not torch.cuda.is_available()):
@@ -88,7 +88,7 @@ def finetune(
     config = build(TrainConfig, override(to_dict(base), overrides), where="fine-tuning")
     check(config)  # before the clips are packed
     with sole_run(Path(config.out)):
-        _keep_to_one_table(rows, Path(csv), Path(config.out))
+        _keep_to_one_table(rows, table, Path(config.out))
         print(f"about {told(estimate(config, rows, model, tokenizer))} on this machine", flush=True)
         judge = _judge(rows, model, tokenizer, config, broken)
         packing = ShardConfig(sample_rate=model.front_end.sample_rate, on_error="skip" if broken else "raise")
@@ -149,53 +149,3 @@ def recipe(clips: int, init: str, out: Path, window_seconds: float) -> TrainConf
         ema=0.99,
         save_every=max(1, steps // JUDGED),
     )
-
-
-def read_rows(csv: Path) -> list[Row]:
-    """The clips of the table, in order, or of a folder with a folder of clips for each label. ClaraError
-    with file and line for what is missing or unknown."""
-    if csv.is_dir():
-        return _rows_of_folders(csv)
-    found = [_row(cells, csv, where) for where, cells in clips_of_table(csv, numbered_table(csv, ["audio"]))]
-    missing = [row.audio for row in found if not Path(row.audio).is_file()]
-    if missing:
-        raise ClaraError(f"{csv}: {len(missing)} of {len(found)} files are missing: {', '.join(missing[:5])}.")
-    return found
-
-
-def _rows_of_folders(folder: Path) -> list[Row]:
-    corpus = re.sub(r"\W+", "_", folder.resolve().name)
-    rows = [
-        Row(str(clip), corpus, text=(own.name.replace("_", " "),), label=own.name)
-        for own in sorted(p for p in folder.iterdir() if p.is_dir() and not p.name.startswith("."))
-        for clip in expand(own)
-    ]
-    if not rows:
-        raise ClaraError(f"{folder} holds no folders with audio: expected one for each label, or a table (CSV).")
-    return rows
-
-
-def _row(cells: Mapping[str, list[str]], csv: Path, where: str) -> Row:
-    single = ("audio", "language", "emotion", "task", "split", "speaker")
-    one = {name: cells[name][0] if name in cells else None for name in single}
-    if one["split"] not in (None, *SPLITS):
-        raise unknown(f"split at {where}", one["split"], SPLITS)
-    labels, texts = cells.get("label", []), cells.get("text", [])
-    texts = texts or ([] if one["task"] else [label.replace("_", " ") for label in labels])
-    values = {**one, "label": labels[0] if len(labels) == 1 else None}
-    if len(labels) > 1:
-        values["original"] = {"labels": labels}
-        if one["task"] not in (None, *SOUND_TASKS):
-            raise ClaraError(f"{where}: the labels {labels} of a {one['task']}: only sounds may have several.")
-    facts = facts_of(values)
-    for task, key in [*facts, *((one["task"], label) for label in labels if one["task"] in SOUND_TASKS)]:
-        if not known((task, key)):
-            raise unknown(f"{task} at {where}", key, task_labels(task))
-    if not texts and not facts:
-        raise ClaraError(
-            f"{where}: no 'text', no 'emotion' and no 'label' (with its 'task'): nothing to learn from. "
-            f"The cells that are filled are of the columns {', '.join(map(repr, cells))}."
-        )
-    corpus = re.sub(r"\W+", "_", csv.stem)
-    values |= {"audio": str(csv.parent / str(one["audio"])), "split": one["split"] or "train"}
-    return Row(corpus=corpus, text=tuple(texts), **values)

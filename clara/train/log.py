@@ -10,7 +10,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
-from tqdm import tqdm
+from tqdm.auto import tqdm
 
 from clara.data.parallel import sole_writer
 from clara.errors import ClaraError

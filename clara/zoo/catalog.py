@@ -62,8 +62,9 @@ class Checkpoint:
     """One checkpoint, as the front matter of its card states it.
 
     `source`: 'package' (it travels in the wheel), 'hf:org/repo@revision', or 'file' (its publisher's own format, at
-    `download`, made a folder by `clara convert FILE --from converter`). `terms` is one of TERMS. `languages` are the
-    ISO 639-1 codes of its training texts. `held_out`: corpus -> what says that it was kept out of training.
+    `download`, made a folder by `converter`; `clara.zoo.fetch` does so by itself where the address is the hub's).
+    `sha256` is that of the weights' file as published; empty: not known here. `terms` is one of TERMS. `languages` are
+    the ISO 639-1 codes of its training texts. `held_out`: corpus -> what says that it was kept out of training.
     `parameters` is a number, or words where none is published. `verified`: what was compared, on which weights.
     `sample_rate` in Hz.
     """
@@ -239,7 +240,7 @@ def parse_name(name: str | Path, pretrained: str | None = None) -> ModelName:
 
 
 def checkpoint_folder(name: ModelName) -> Path:
-    """Where the files of a checkpoint lie; those of the hub are downloaded or taken from its cache.
+    """Where the files of a checkpoint lie; those of the hub are downloaded (and converted), or taken from a cache.
 
     Raises:
         ClaraError: an architecture, which has no weights; a folder that does not exist; a checkpoint that its
@@ -262,7 +263,9 @@ def checkpoint_folder(name: ModelName) -> Path:
             raise ClaraError(f"{row.name} is missing from this installation: install the package again from its wheel.")
         return folder
     if row.source == "file":
-        raise ClaraError(how_to_get(row))
+        from clara.zoo.fetch import fetched  # it imports this module
+
+        return fetched(row)
     source = parse_name(row.source)
     return hub.download(source.value, source.revision)
 

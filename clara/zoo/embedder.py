@@ -13,7 +13,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 from torch.nn.functional import normalize
-from tqdm import tqdm
+from tqdm.auto import tqdm
 
 from clara.audio import waveform
 from clara.audio.features import pad_waves
@@ -26,8 +26,10 @@ from clara.zoo import catalog
 from clara.zoo.events import FIND_HOP, FIND_WINDOW, Event, FindConfig, Timeline, alternatives, listen, pool_windows
 from clara.zoo.exact import NO_TF32
 from clara.zoo.factory import Loaded, checkpoint_folder, load_checkpoint
+from clara.zoo.reading import read_ahead
 
 PRECISIONS = ("float32", "bfloat16")
+READERS = 4
 LONG = ("windows", "first", "center", "fusion")
 SORTED_BATCHES = 8  # windows are sorted by length within this many batches: bounded memory for audio of any length
 HELD_SAMPLES = 2**24  # and no more batches than hold this many samples, 64 MiB
@@ -57,7 +59,8 @@ def load(
 
 
 class Embedder:
-    """Audio and texts -> unit vectors (float32, on the CPU) of one space: `audio_BD @ text_UD.T` are cosines."""
+    """Audio and texts -> unit vectors (float32, on the CPU) of one space: `audio_BD @ text_UD.T` are cosines.
+    `readers`: threads that read audio ahead of the model; 0: it is read by the one that computes."""
 
     def __init__(
         self,
@@ -69,6 +72,7 @@ class Embedder:
         hop: float | None = None,
     ) -> None:
         self.device = _device(device)
+        self.readers = READERS if self.device.type == "cuda" else 0  # on a CPU they take the model's cores
         self.half = _is_half(precision) and bf16_pays(self.device.type)
         self.name, self.sha256, self.tokenizer = loaded.name, loaded.sha256, loaded.tokenizer
         self.model = loaded.model.to(self.device).eval()
@@ -256,17 +260,25 @@ class Embedder:
 
     def _windows(self, items: Iterable[Any], cut: Windows) -> Iterator[Window]:
         """Every window of every source."""
-        for row, source in enumerate(items):
-            for start, weight, wave in cut.read(source, self.model.front_end.sample_rate):
+        rate = self.model.front_end.sample_rate
+
+        def read(row: int, source: Any) -> Iterator[Window]:
+            for start, weight, wave in cut.read(source, rate):
                 yield row, start, weight, wave
+
+        return read_ahead(items, read, self.readers)
 
     def _pieces(self, items: Iterable[Any], cut: Windows, long: str) -> Iterator[Window]:
         """As `_windows`, with one piece a source: its first window, its middle one, or the whole."""
         rate, window = self.model.front_end.sample_rate, cut.seconds
-        for row, source in enumerate(map(plain, items)):
+
+        def read(row: int, source: Any) -> Iterator[Window]:
+            source = plain(source)
             start = max(0.0, (waveform.info(source).seconds - window) / 2) if long == "center" else 0.0
             wave = waveform.read(source, rate, start=start, seconds=None if long == "fusion" else window)
             yield row, start, 1.0, wave if long == "fusion" else wave[: round(window * rate)]
+
+        return read_ahead(items, read, self.readers)
 
     @contextmanager
     def exact(self) -> Iterator[None]:
