@@ -149,7 +149,7 @@ def _embed(
 
 def _write(file: Path, part: dict[str, np.ndarray]) -> None:
     with whole_file(file) as place, place.open("wb") as opened:
-        np.savez(opened, allow_pickle=False, **part)  # type: ignore[arg-type]
+        np.savez(opened, allow_pickle=False, **part)
 
 
 def _read(file: Path) -> dict[str, np.ndarray] | None:
