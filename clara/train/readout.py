@@ -21,10 +21,12 @@ from torch.nn.functional import binary_cross_entropy_with_logits, cross_entropy,
 from clara.data.states import StateBatches, StoredPlan, name_of
 from clara.errors import ClaraError, unknown
 from clara.heads import ReadoutHead
+from clara.layers import masked_stats
 from clara.model import DualEncoder
 from clara.text.prompts import TASKS, languages, prompts
 
 TOGETHER = 128  # clips whose states are pooled at once
+SAMPLE = 8  # of so many batches one tells how widely the base head spreads a task
 ITERATIONS = 80  # of L-BFGS
 GATE_DECAY = 1e-3
 EVERY = 4  # languages: of all 53 the maps are no better, and cost four times as much
@@ -47,11 +49,13 @@ class ReadoutConfig:
 
 @dataclass(frozen=True)
 class Clips:
-    """What a fit is made of: statistics (N, S), base embeddings (N, D), facts that hold or are undecided (N, F), and of
-    each clip its corpus and the tasks that are none of its kind: emotions, of a dog."""
+    """What a fit is made of: statistics (N, S), the base head's embeddings (N, D) of those clips for which they were
+    computed, facts that hold or are undecided (N, F), and of each clip its corpus and the tasks that are none of its
+    kind: emotions, of a dog."""
 
     statistics_NS: Tensor
     base_ND: Tensor
+    has_base_N: Tensor
     positive_NF: Tensor
     ignore_NF: Tensor
     corpus_N: np.ndarray
@@ -127,17 +131,22 @@ def _clips(model: DualEncoder, head: ReadoutHead, batches: StateBatches) -> Clip
             plans.append(StoredPlan(entry, partner, take.compose, take.named, take.snr, take))
     plans.sort(key=lambda p: (p.take.file, p.take.start))
     device = head.mean.device
-    statistics, base = [], []
+    statistics_NS, base_ND = torch.empty(len(plans), head.statistics), torch.zeros(len(plans), head.basis.shape[1])
+    has_base_N = torch.zeros(len(plans), dtype=torch.bool)
     for i in range(0, len(plans), TOGETHER):
-        states_BNKW, len_B = batches._audio(plans[i : i + TOGETHER], 0, ())
-        mask_BN = torch.arange(states_BNKW.shape[1]) < len_B[:, None]
-        a_BW = model.audio.from_states(states_BNKW.to(device).float(), mask_BN.to(device))
-        base.append(normalize(head.base(a_BW[:, : -head.statistics]), dim=-1).cpu())
-        statistics.append(a_BW[:, -head.statistics :].cpu())
+        rows = slice(i, i + TOGETHER)
+        states_BNKW, len_B = batches._audio(plans[rows], 0, ())
+        mask_BN = (torch.arange(states_BNKW.shape[1]) < len_B[:, None]).to(device)
+        states_BNKW = states_BNKW.to(device).float()
+        statistics_NS[rows] = masked_stats(states_BNKW.flatten(2), mask_BN).cpu()  # what `summary` gives the head
+        if i // TOGETHER % SAMPLE == 0:
+            a_BW = model.audio.from_states(states_BNKW, mask_BN)
+            base_ND[rows] = normalize(head.base(a_BW[:, : -head.statistics]), dim=-1).cpu()
+            has_base_N[rows] = True
     positive_NF, ignore_NF = batches.fact_targets(plans)
     corpus_N = np.array([str(p.entry.meta.get("corpus")) for p in plans])
     foreign_N = [frozenset(TASKS) - {t for t, _ in p.facts} - p.open_tasks for p in plans]
-    return Clips(torch.cat(statistics), torch.cat(base), positive_NF, ignore_NF, corpus_N, foreign_N)
+    return Clips(statistics_NS, base_ND, has_base_N, positive_NF, ignore_NF, corpus_N, foreign_N)
 
 
 def _standardize(head: ReadoutHead, statistics_NS: Tensor) -> None:
@@ -169,9 +178,9 @@ def _fit_task(
     texts_LRC = basis_RD @ texts_LCD.mT
     weight_N = _weights(label_N.numpy(), clips.corpus_N[rows.numpy()])
     map_SR, bias_R = _logistic(z_NS, label_N, closed_NC, weight_N, texts_LRC, config.decay)
-    y_NR, of_base_NR = z_NS @ map_SR + bias_R, clips.base_ND[rows] @ basis_RD.T
+    y_NR, of_base_NR = z_NS @ map_SR + bias_R, clips.base_ND[rows & clips.has_base_N] @ basis_RD.T
     # both verdicts are then of like weight: the map's logits know nothing of the embedding's unit length
-    spread = of_base_NR.std(0).square().sum().sqrt() / y_NR.std(0).square().sum().sqrt().clamp_min(1e-6)
+    spread = _spread(of_base_NR) / _spread(y_NR).clamp_min(LEAST_SPREAD)
     gate_S, gate_bias = _gate(clips, columns, task)
     where = slice(first, first + len(basis_RD))
     head.map[where], head.bias[where] = map_SR.T * spread, bias_R * spread
@@ -179,6 +188,10 @@ def _fit_task(
     head.gate[number], head.gate_bias[number], head.share[number] = gate_S, gate_bias, config.share
     scores_NC = (y_NR @ texts_LRC.mean(0)).masked_fill(closed_NC, -torch.inf)
     return float((scores_NC.argmax(1) == label_N).float().mean())
+
+
+def _spread(y_NR: Tensor) -> Tensor:
+    return y_NR.var(0, unbiased=False).sum().sqrt()
 
 
 def _basis(vectors_CD: Tensor) -> Tensor:
