@@ -11,7 +11,8 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:  # for type checkers and editors, which do not run `__getattr__`
     from clara.apps.classifier import Classifier as Classifier
     from clara.apps.classifier import Prediction as Prediction
-    from clara.apps.search import Hit as Hit
+    from clara.apps.lance_index import LanceIndex as LanceIndex
+    from clara.apps.query import Hit as Hit
     from clara.apps.search import Index as Index
     from clara.errors import ClaraError as ClaraError
     from clara.model import DualEncoder as DualEncoder
@@ -41,7 +42,8 @@ _HOMES = {
     "Classifier": "clara.apps.classifier",
     "Prediction": "clara.apps.classifier",
     "Index": "clara.apps.search",
-    "Hit": "clara.apps.search",
+    "LanceIndex": "clara.apps.lance_index",
+    "Hit": "clara.apps.query",
     "languages": "clara.text.prompts",
 }
 __all__ = list(_HOMES)

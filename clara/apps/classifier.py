@@ -17,7 +17,8 @@ from torch import Tensor
 from torch.nn.functional import normalize
 
 from clara.apps import fitting
-from clara.apps.search import embedder, vectors
+from clara.apps.query import embedder
+from clara.apps.search import vectors
 from clara.calibration import offsets
 from clara.config import build
 from clara.errors import ClaraError, unknown

@@ -8,6 +8,7 @@ import sys
 # ruff: isort: off
 # each import registers its verbs, in the order of --help
 from clara.cli import models  # noqa: F401
+from clara.cli import searching  # noqa: F401
 from clara.cli import finding  # noqa: F401
 from clara.cli import converting  # noqa: F401
 from clara.cli import data  # noqa: F401
