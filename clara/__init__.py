@@ -20,11 +20,11 @@ if TYPE_CHECKING:  # for type checkers and editors, which do not run `__getattr_
     from clara.zoo.catalog import list_models as list_models
     from clara.zoo.catalog import list_pretrained as list_pretrained
     from clara.zoo.embedder import Embedder as Embedder
-    from clara.zoo.embedder import load as load
     from clara.zoo.factory import create_model as create_model
     from clara.zoo.factory import create_model_and_transforms as create_model_and_transforms
     from clara.zoo.factory import get_tokenizer as get_tokenizer
     from clara.zoo.factory import save_checkpoint as save_checkpoint
+    from clara.zoo.loading import load as load
 
 __version__ = "0.2.0"
 
@@ -36,7 +36,7 @@ _HOMES = {
     "create_model_and_transforms": "clara.zoo.factory",
     "get_tokenizer": "clara.zoo.factory",
     "save_checkpoint": "clara.zoo.factory",
-    "load": "clara.zoo.embedder",
+    "load": "clara.zoo.loading",
     "Embedder": "clara.zoo.embedder",
     "DualEncoder": "clara.model",
     "Classifier": "clara.apps.classifier",

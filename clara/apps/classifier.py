@@ -27,7 +27,8 @@ from clara.saving import safetensors_file, whole_file
 from clara.text.prompts import label_texts, language_code
 from clara.text.tokenizer import Tokenizer
 from clara.zoo.background import background_of
-from clara.zoo.embedder import Embedder, load
+from clara.zoo.embedder import Embedder
+from clara.zoo.loading import load
 
 NONE = "none of these"  # the name of a prediction without a label
 FORMAT = "clara-classifier 1"  # of the files that `Classifier.save` writes

@@ -256,7 +256,7 @@ def demo(
 
 
 def _load(model: str, device: str | None, window: float | None, hop: float | None) -> Embedder:
-    from clara.zoo.embedder import load
+    from clara.zoo.loading import load
 
     return load(model, device, window=window, hop=hop)
 

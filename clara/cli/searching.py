@@ -64,7 +64,7 @@ def index(
         columns = None if table is None else read_columns(table)
     else:
         room_for(safetensors_file(out))
-    from clara.zoo.embedder import load
+    from clara.zoo.loading import load
 
     zoo = load(model, device, window=window, hop=hop)
     how = {"batch_size": batch_size, "progress": at_terminal(), "broken": left_out(skip_broken)}
@@ -121,7 +121,7 @@ def search(
         check_hit_file(out)
         room_for(out)
     from clara.apps.search import Index
-    from clara.zoo.embedder import load
+    from clara.zoo.loading import load
 
     opened = None if index is None else _opened(index, where)
     zoo = load(model, device, window=window, hop=hop)
