@@ -126,14 +126,15 @@ def main(
     width: Annotated[int, typer.Option()] = 512,
     queries: Annotated[int, typer.Option()] = 200,
     threads: Annotated[int, typer.Option(help="Of torch; LanceDB takes what there is.")] = 1,
-    place: Annotated[Path | None, typer.Option(help="Where 3 bytes for each number of the vectors fit.")] = None,
+    place: Annotated[Path | None, typer.Option(help="Roomy folder; its vectors are kept.")] = None,
 ) -> None:
     """Measure and print a table."""
     with tempfile.TemporaryDirectory(dir=place) as name:
-        work, mixture = Path(name), Mixture(rows, width)
-        with (work / "vectors.f16").open("wb") as file:
-            for seed, begin in enumerate(range(0, rows, CHUNK)):
-                file.write(mixture.rows(seed + 1, min(CHUNK, rows - begin)).astype(np.float16).tobytes())
+        work, mixture, vectors = Path(name), Mixture(rows, width), (place or Path(name)) / "vectors.f16"
+        if not vectors.is_file() or vectors.stat().st_size != 2 * rows * width:
+            with vectors.open("wb") as file:
+                for seed, begin in enumerate(range(0, rows, CHUNK)):
+                    file.write(mixture.rows(seed + 1, min(CHUNK, rows - begin)).astype(np.float16).tobytes())
         queries_QD = mixture.rows(10**6, queries)
         print(f"{rows:,} vectors of {width} numbers, {queries} queries, the best {TOP}")
         print("| index | recall@10 | p50 ms | p95 ms | build s | resident MiB | MiB on disk |\n" + 7 * "|---" + "|")
@@ -141,7 +142,7 @@ def main(
         for what, build in (("exact", build_exact), ("lance", build_lance), ("lance, opened anew", build_lance)):
             folder = work / what.split(",")[0]
             folder.mkdir(exist_ok=True)
-            result = alone(build, work / "vectors.f16", queries_QD, folder, threads)
+            result = alone(build, vectors, queries_QD, folder, threads)
             truth = truth or result["hits"]
             recall = statistics.mean(len({*a} & {*b}) / TOP for a, b in zip(result["hits"], truth, strict=True))
             disk = sum(p.stat().st_size for p in folder.rglob("*") if p.is_file()) >> 20

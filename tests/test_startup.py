@@ -33,6 +33,10 @@ classify {clip} --labels a,b --top 0
 classify {clip}
 find siren {folder}/none.wav -m {model}
 find siren {clip} -m nothing
+serve -m nothing
+serve --index {folder}/none -m {model}
+export nothing {folder}/x
+export {model} {folder}/x --to pickle
 score {folder}/none.csv -m {model}
 fit {folder}/none.csv -m {model}
 embed {clip} --out {folder}/x.txt

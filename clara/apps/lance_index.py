@@ -31,6 +31,7 @@ FILES_AT_ONCE = 256  # embedded and written together: what an interrupted update
 FLAT_ROWS, HNSW_ROWS = 50_000, 500_000  # up to the first every row is compared; up to the second the index is a graph
 CODE_WIDTH = 8  # numbers of a vector that share a byte of its code in IVF_PQ
 PROBES, REFINE = 64, 20  # cells of the index that are searched; candidates per hit whose cosine is computed exactly
+ROUNDS, SAMPLED = 20, 64  # of the k-means that makes cells, and vectors a cell that it sees
 KEPT = timedelta(days=30)  # how long earlier versions can be returned to
 ADDED, CHANGED, REMOVED = "added", "changed", "removed"
 
@@ -266,7 +267,13 @@ class LanceIndex(Searchable):
 
         width = self.table.schema.field("vector").type.list_size
         if kind == "IVF_PQ":
-            config: Any = IvfPq("cosine", round(math.sqrt(rows)), max(1, width // CODE_WIDTH))
+            config: Any = IvfPq(
+                "cosine",
+                round(math.sqrt(rows)),
+                max(1, width // CODE_WIDTH),
+                max_iterations=ROUNDS,
+                sample_rate=SAMPLED,
+            )
         else:
             config = HnswSq("cosine", max(1, rows // 50_000))
         with _said(f"The index {kind} cannot be built"):

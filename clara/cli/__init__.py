@@ -10,6 +10,7 @@ import sys
 from clara.cli import models  # noqa: F401
 from clara.cli import searching  # noqa: F401
 from clara.cli import finding  # noqa: F401
+from clara.cli import serving  # noqa: F401
 from clara.cli import converting  # noqa: F401
 from clara.cli import data  # noqa: F401
 from clara.cli import labelled  # noqa: F401

@@ -123,9 +123,9 @@ def search(
     from clara.apps.search import Index
     from clara.zoo.loading import load
 
-    opened = None if index is None else _opened(index, where)
+    found = None if index is None else opened(index, where)
     zoo = load(model, device, window=window, hop=hop)
-    library = opened or Index.build(zoo, items, progress=at_terminal(), broken=left_out(skip_broken))
+    library = found or Index.build(zoo, items, progress=at_terminal(), broken=left_out(skip_broken))
     hits = library.query(zoo, text=query, audio=clip, unlike=others, weight=weight, top=top)
     alone = query is not None and like is None and not others  # only a text's own cosines have a floor
     floor = library.floor(zoo, str(query)) if alone else None
@@ -155,7 +155,8 @@ def _is_audio(text: Any) -> bool:
     return Path(text).suffix.lower() in EXTENSIONS and Path(text).is_file()
 
 
-def _opened(path: Path, where: str | None) -> Searchable:
+def opened(path: Path, where: str | None) -> Searchable:
+    """The index at `path`, its suffix says which kind, limited by a filter. ClaraError as of their classes."""
     if path.suffix != ON_DISK:
         from clara.apps.search import Index
 
