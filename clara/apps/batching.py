@@ -5,9 +5,10 @@ from __future__ import annotations
 import queue
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from concurrent.futures import Future
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, TypeVar
 
 import numpy as np
@@ -89,7 +90,7 @@ class Batcher:
             if job is None:
                 return
             if job.call is not None:
-                _settle([job], lambda job=job: [job.call()])
+                _settle([job], partial(_called, job))
                 continue
             jobs, until = [job], time.monotonic() + self.wait
             while len(jobs) < self.batch:
@@ -114,12 +115,17 @@ class Batcher:
             vectors = list(self.zoo.embed_audio([(job.wave, rate) for job in jobs], self.batch))
         except Exception:  # one of them: each by itself, so that the others have their answer
             for job in jobs:
-                _settle([job], lambda job=job: list(self.zoo.embed_audio([(job.wave, rate)], self.batch)))
+                _settle([job], partial(self.zoo.embed_audio, [(job.wave, rate)], self.batch))
             return
         _settle(jobs, lambda: vectors)
 
 
-def _settle(jobs: list[_Job], work: Callable[[], list[Any]]) -> None:
+def _called(job: _Job) -> list[Any]:
+    assert job.call is not None
+    return [job.call()]
+
+
+def _settle(jobs: list[_Job], work: Callable[[], Iterable[Any]]) -> None:
     """Give the jobs their results, or the error that `work` raises."""
     running = [job for job in jobs if job.future.set_running_or_notify_cancel()]
     if not running:
