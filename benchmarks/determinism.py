@@ -37,8 +37,9 @@ sys.path[:0] = [str(TESTS), str(TESTS / "golden")]
 from clips import clip  # noqa: E402
 
 from clara.errors import unknown  # noqa: E402
-from clara.zoo.embedder import Embedder, load  # noqa: E402
+from clara.zoo.embedder import Embedder  # noqa: E402
 from clara.zoo.factory import load_foreign  # noqa: E402
+from clara.zoo.loading import load  # noqa: E402
 
 LONG, SHORT, CALLS = 25.0, 3.0, 10
 CLIPS = (f"{LONG:g} s", f"{SHORT:g} s", f"{SHORT:g} s beside three others")

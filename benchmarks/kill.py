@@ -96,7 +96,7 @@ def cases(made: dict[str, Path]) -> list[Case]:
         Case("finetune", lambda o: ["finetune", f"{folder}/t.csv", "-o", f"{o}", "-m", model, *settings], _checkpoint),
         Case("shards", lambda out: _shards(out, f"{folder}/rows.jsonl"), _tars),
         Case("embed", lambda out: ["embed", clips, "-o", f"{out}/x.npz", "-m", model, "--device", "cpu"], _embeddings),
-        Case("index", lambda out: _retrieve(out, clips, model), _index),
+        Case("index", lambda out: _embed_index(out, clips, model), _index),
         Case("eval", lambda out: _eval(out, folder, model), _results),
     ]
 
@@ -105,8 +105,8 @@ def _shards(out: Path, manifest: str) -> list[str]:
     return ["shards", str(out), "--manifest", manifest, "--samples", "4", "--workers", "2"]
 
 
-def _retrieve(out: Path, clips: str, model: str) -> list[str]:
-    return ["retrieve", "a low tone", "--folder", clips, "--save", f"{out}/i", "-m", model, "--device", "cpu"]
+def _embed_index(out: Path, clips: str, model: str) -> list[str]:
+    return ["index", clips, "--out", f"{out}/i", "-m", model, "--device", "cpu"]
 
 
 def _eval(out: Path, folder: Path, model: str) -> list[str]:

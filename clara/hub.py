@@ -107,6 +107,22 @@ def download(repo: str, revision: str | None = None) -> Path:
     return folder
 
 
+def upload(folder: Path, repo: str, private: bool) -> str:
+    """Upload all files of `folder` to `repo`, which is made if it does not exist -> the commit. ClaraError for a name
+    that is not valid, no network, or no right to write there."""
+    import huggingface_hub
+    from huggingface_hub import errors
+
+    api = huggingface_hub.HfApi()
+    try:
+        api.create_repo(repo, private=private, exist_ok=True)
+        return api.upload_folder(repo_id=repo, folder_path=folder, commit_message="Upload by CLARA").oid
+    except (errors.HFValidationError, errors.HfHubHTTPError, errors.OfflineModeIsEnabled, OSError) as e:
+        raise ClaraError(
+            f"hf:{repo} cannot be written ({said(e)}): check its name and log in with `hf auth login`."
+        ) from e
+
+
 def folder_of(name: str, patterns: list[str], what: str, beside: Path = Path()) -> Path:
     """Where the files of `name` lie: a folder `beside` a checkpoint, or as it is written, else the hub's.
 

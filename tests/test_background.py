@@ -108,5 +108,5 @@ def test_a_background_belongs_to_its_weights(zoo: Embedder) -> None:
 
 def test_verbs_say_that_nothing_fits(zoo: Embedder, tmp_path: Path) -> None:
     Index(apart(zoo)[-1:], ["d"], zoo.name, zoo.sha256).save(tmp_path / "i")
-    asked = CliRunner().invoke(cli.app, ["retrieve", "rain", "--index", str(tmp_path / "i"), "-m", zoo.name])
+    asked = CliRunner().invoke(cli.app, ["search", "rain", "--index", str(tmp_path / "i"), "-m", zoo.name])
     assert asked.output.startswith("nothing fits: all is below +0.7") and "d  (does not fit)" in asked.output

@@ -109,15 +109,22 @@ def test_classify_windows(model: str, tmp_path: Path) -> None:
     assert "4.0–5.0 s" in done("classify", path, "--labels", "a,b", "--windows", "-m", model)
 
 
-def test_retrieve(model: str, clips: Path, tmp_path: Path) -> None:
-    first = done("retrieve", clips / "400.wav", "--like", "--folder", clips, "--top", 1, "-m", model)
+def test_index_and_search(model: str, clips: Path, tmp_path: Path) -> None:
+    first = done("search", "--like", clips / "400.wav", "--folder", clips, "--top", 1, "-m", model)
     assert first.split()[:2] == ["+1.000", str(clips / "400.wav")] and first.split()[2].startswith("0.0–")
-    found = json.loads(done("retrieve", "un son", "--folder", clips, "--save", tmp_path / "i", "-m", model, "--json"))
-    assert len(found) == 3
-    assert json.loads(done("retrieve", "un son", "--index", tmp_path / "i", "-m", model, "--json")) == found
-    more = ("--index", tmp_path / "i", "--folder", clips / "100.wav", "--save", tmp_path / "i", "-m", model)
-    assert json.loads(done("retrieve", "un son", *more, "--json")) == found
-    assert "add --like" in refused("retrieve", clips / "400.wav", "--folder", clips, "-m", model)
+    assert "3 windows of 3 files" in done("index", clips, "--out", tmp_path / "i", "-m", model)
+    found = json.loads(done("search", "un son", "--folder", clips, "-m", model, "--json"))
+    library = ("--index", tmp_path / "i", "-m", model)
+    assert len(found) == 3 and json.loads(done("search", "un son", *library, "--json")) == found
+    whole = json.loads(done("search", "un son", "--like", clips / "400.wav", "--weight", 1, *library, "--json"))
+    assert [hit["file"] for hit in whole] == [hit["file"] for hit in found]
+    away = done("search", "un son", "--not", clips / "400.wav", "--not", "un chien", *library)
+    assert len(away.splitlines()) == 3
+    assert "write --like" in refused("search", clips / "400.wav", "--folder", clips, "-m", model)
+    assert "one of them" in refused("search", "rain", "--folder", clips, *library)
+    done("search", "un son", *library, "--out", tmp_path / "hits.csv")
+    assert (tmp_path / "hits.csv").read_text().startswith("file,score,start,end,fits\n")
+    assert "Known: .csv" in refused("search", "un son", *library, "--out", tmp_path / "hits.xls")
 
 
 def test_broken_clips_are_left_out_on_request(model: str, clips: Path, tmp_path: Path) -> None:
@@ -130,7 +137,7 @@ def test_broken_clips_are_left_out_on_request(model: str, clips: Path, tmp_path:
         assert (result.exit_code, result.stdout) == (0, expected) and "left out: " in result.stderr
     found = call("embed", clips, "-o", tmp_path / "x.npz", "-m", model, "--skip-broken")
     assert "3 clips" in found.stdout and len(np.load(tmp_path / "x.npz")["paths"]) == 3
-    assert len(call("retrieve", "a", "--folder", clips, "-m", model, "--skip-broken").stdout.splitlines()) == 3
+    assert len(call("search", "a", "--folder", clips, "-m", model, "--skip-broken").stdout.splitlines()) == 3
 
 
 def test_what_cannot_be_written_is_told_before_the_work(
@@ -139,7 +146,7 @@ def test_what_cannot_be_written_is_told_before_the_work(
     monkeypatch.setattr("clara.zoo.embedder.Embedder.embed_audio", lambda *_: pytest.fail("embedded for nothing"))
     (tmp_path / "file").write_text("no folder")
     refused("embed", clips, "-o", tmp_path / "file" / "x.npz", "-m", model)
-    refused("retrieve", "rain", "--folder", clips, "-m", model, "--save", tmp_path / "file" / "index")
+    refused("index", clips, "-m", model, "--out", tmp_path / "file" / "index")
     assert sorted(p.name for p in tmp_path.iterdir()) == ["clips", "file"]
 
 
@@ -167,7 +174,7 @@ def test_mistakes_are_one_line(model: str, clips: Path, tmp_path: Path) -> None:
     assert "Unknown language 'xx'" in refused("classify", clips, "--task", "emotion", "--language", "xx", "-m", model)
     assert "not empty" in refused("classify", clips, "--labels", "a,", "-m", model)
     assert "--task emotion" in refused("classify", clips, "-m", model)
-    assert "or both" in refused("retrieve", "rain", "-m", model)
+    assert "one of them" in refused("search", "rain", "-m", model)
     assert "ends in .npz" in refused("embed", clips, "--out", tmp_path / "x.txt", "-m", model)
     assert "Did you mean 'clara-small'" in refused("show", "clara-smll")
     assert "Unknown train recipe" in refused("train", "no-such-recipe")
@@ -186,7 +193,7 @@ def test_what_the_system_refuses_is_one_line(model: str, clips: Path, tmp_path: 
     assert "File exists" in refused("demo", "-o", tmp_path / "file", "-m", model)
     (tmp_path / "taken.safetensors").mkdir()
     for place in (tmp_path / "file" / "index", tmp_path / "taken"):
-        assert str(place.parent) in refused("retrieve", "rain", "--folder", clips, "-m", model, "--save", place)
+        assert str(place.parent) in refused("index", clips, "-m", model, "--out", place)
 
 
 def test_version() -> None:

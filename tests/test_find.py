@@ -22,8 +22,9 @@ from clara.apps.synth import clips
 from clara.audio.windows import plan
 from clara.cli import app
 from clara.errors import ClaraError
-from clara.zoo.embedder import Embedder, load
+from clara.zoo.embedder import Embedder
 from clara.zoo.events import Event, FindConfig, Timeline
+from clara.zoo.loading import load
 
 RATE = 16000
 

@@ -21,8 +21,8 @@ from clara.audio.clap_mel import ClapMelConfig
 from clara.audio.features import pad_waves
 from clara.errors import ClaraError
 from clara.zoo.convert import read_foreign
-from clara.zoo.embedder import load
 from clara.zoo.factory import convert_checkpoint
+from clara.zoo.loading import load
 
 GOLDEN = Path(__file__).parent / "golden"
 SECONDS = {"unfused": (0.4, 3.1, 10.0), "fused": (0.4, 10.0, 10.005, 17.3)}

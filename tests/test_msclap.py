@@ -20,8 +20,9 @@ from clara.audio.clap_mel import ClapMelConfig, filters
 from clara.audio.features import pad_waves
 from clara.errors import ClaraError
 from clara.zoo.convert import read_foreign
-from clara.zoo.embedder import Embedder, load
+from clara.zoo.embedder import Embedder
 from clara.zoo.factory import convert_checkpoint, load_foreign
+from clara.zoo.loading import load
 
 GOLDEN = Path(__file__).parent / "golden"
 SECONDS = {"2022": (0.4, 3.1, 5.0), "2023": (0.4, 3.1, 7.0)}

@@ -116,9 +116,8 @@ def test_embeddings_may_be_numpys_and_must_be_rows() -> None:
 
 def test_what_does_not_fit_is_refused(zoo: Embedder, folder: Path, tmp_path: Path) -> None:
     index = Index.build(zoo, folder)
-    for arguments in ({}, {"text": "a", "audio": folder / "100.wav"}):
-        with pytest.raises(ClaraError, match="one of them"):
-            index.query(zoo, **arguments)
+    with pytest.raises(ClaraError, match="or both"):
+        index.query(zoo)
     with pytest.raises(ClaraError, match="Got 5 clips to search by"):
         index.query(zoo, audio=folder)
     for arguments in (("name", folder), (str(folder), zoo)):
@@ -146,3 +145,19 @@ def test_what_does_not_fit_is_refused(zoo: Embedder, folder: Path, tmp_path: Pat
     for wrong in (torch.zeros(5), index.audio_ND.half(), 2 * index.audio_ND):
         damaged("is damaged", audio=wrong.contiguous())
     damaged("is damaged", about=told({}))
+
+
+def test_a_query_of_several_parts(zoo: Embedder, folder: Path) -> None:
+    index = Index.build(zoo, folder)
+    clip, text = folder / "400.wav", "ein Ton"
+    both_D = 0.3 * zoo.embed_text([text])[0] + 0.7 * zoo.embed_audio(clip)[0]
+    wanted = normalize(both_D, dim=0) @ index.audio_ND.T
+    found = index.query(zoo, text=text, audio=clip, weight=0.3, top=5)
+    assert [h.score for h in found] == pytest.approx(wanted.sort(descending=True).values.tolist(), abs=1e-5)
+    near = index.query(zoo, audio=clip, top=5)
+    away = index.query(zoo, audio=clip, unlike=[Path(near[1].path)], top=5)
+    assert [h.path for h in away].index(near[1].path) == 4
+    array = (np.ones(8000, np.float32), 16000)
+    assert index.query(zoo, text=text, unlike=array, top=1) == index.query(zoo, text=text, unlike=[array], top=1)
+    with pytest.raises(ClaraError, match=r"weight=1.5"):
+        index.query(zoo, text=text, audio=clip, weight=1.5)

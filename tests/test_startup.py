@@ -33,15 +33,25 @@ classify {clip} --labels a,b --top 0
 classify {clip}
 find siren {folder}/none.wav -m {model}
 find siren {clip} -m nothing
+serve -m nothing
+serve --index {folder}/none -m {model}
+export nothing {folder}/x
+export {model} {folder}/x --to pickle
 score {folder}/none.csv -m {model}
 fit {folder}/none.csv -m {model}
 embed {clip} --out {folder}/x.txt
 embed {clip} --out {folder}/x.npz -m nothing
 embed {folder}/none.wav --out {folder}/x.npz -m {model}
-retrieve rain -m {model}
-retrieve rain --folder {folder}/none -m {model}
-retrieve rain --index {folder}/none -m {model}
-retrieve {folder}/none.wav --like --folder {folder} -m {model}
+index {folder}/none --out {folder}/i -m {model}
+index {clip} --out {folder}/i --table {folder}/none.csv -m {model}
+search rain -m {model}
+search --folder {folder} -m {model}
+search {clip} --folder {folder} -m {model}
+search rain --folder {folder}/none -m {model}
+search rain --index {folder}/none -m {model}
+search rain --index {folder}/none.lance -m {model}
+search rain --folder {folder} --where "duration < 5" -m {model}
+search --like {folder}/none.wav --folder {folder} -m {model}
 demo {folder}/none.wav -m {model}
 list --task emotions
 show clara-smll

@@ -19,8 +19,9 @@ from vocabularies import save_bert
 from clara.audio.clap_mel import ClapMelConfig
 from clara.audio.features import pad_waves
 from clara.errors import ClaraError
-from clara.zoo.embedder import Embedder, load
+from clara.zoo.embedder import Embedder
 from clara.zoo.factory import convert_checkpoint, load_foreign
+from clara.zoo.loading import load
 
 GOLDEN = Path(__file__).parent / "golden"
 SECONDS = {"cnn14": (0.4, 10.0, 13.3), "htsat": (0.4, 7.3, 10.0)}

@@ -26,8 +26,8 @@ from clara.text import tokenizer as tokenizers
 from clara.text.tokenizer import CLARA_LANGUAGES, Tokenizer, build_tokenizer
 from clara.towers.base import AUDIO_TOWERS, TEXT_TOWERS
 from clara.zoo.convert import read_foreign
-from clara.zoo.embedder import load
 from clara.zoo.factory import convert_checkpoint, load_foreign
+from clara.zoo.loading import load
 
 GOLDEN = Path(__file__).parent / "golden/clara.safetensors"
 CLOSE = {"rtol": 0.0, "atol": 1e-5}

@@ -22,8 +22,8 @@ from clara.audio.features import pad_waves
 from clara.config import Spec
 from clara.errors import ClaraError
 from clara.towers.base import AUDIO_TOWERS
-from clara.zoo.embedder import load
 from clara.zoo.factory import Loaded, convert_checkpoint, load_foreign
+from clara.zoo.loading import load
 
 GOLDEN = Path(__file__).parent / "golden"
 CLOSE = {"rtol": 0.0, "atol": 2e-5}

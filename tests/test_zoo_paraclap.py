@@ -20,8 +20,8 @@ from vocabularies import save_bert
 
 from clara.audio.features import pad_waves
 from clara.errors import ClaraError
-from clara.zoo.embedder import load
 from clara.zoo.factory import Loaded, convert_checkpoint, load_foreign
+from clara.zoo.loading import load
 
 GOLDEN = Path(__file__).parent / "golden/paraclap.safetensors"
 CLOSE = {"rtol": 0.0, "atol": 1e-5}

@@ -18,7 +18,8 @@ from torch.nn.functional import normalize
 
 from clara.apps import fitting
 from clara.apps.predictions import NONE, Prediction, Predictions
-from clara.apps.search import embedder, vectors
+from clara.apps.query import embedder
+from clara.apps.search import vectors
 from clara.audio.sources import expand
 from clara.calibration import offsets
 from clara.config import build
@@ -29,7 +30,8 @@ from clara.saving import safetensors_file, whole_file
 from clara.text.prompts import label_texts, language_code
 from clara.text.tokenizer import Tokenizer
 from clara.zoo.background import background_of
-from clara.zoo.embedder import Embedder, load
+from clara.zoo.embedder import Embedder
+from clara.zoo.loading import load
 
 FORMAT = "clara-classifier 1"  # of the files that `Classifier.save` writes
 

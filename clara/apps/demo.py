@@ -23,7 +23,8 @@ from clara.audio import waveform
 from clara.audio.sources import expand
 from clara.errors import ClaraError, require
 from clara.text.prompts import fill, load_language, task_labels, term
-from clara.zoo.embedder import Embedder, load
+from clara.zoo.embedder import Embedder
+from clara.zoo.loading import load
 
 LANGUAGES = ("en", "de", "es", "pl", "zh")
 FILE_TASKS = ("sound", "emotion", "instrument")

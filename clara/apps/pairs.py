@@ -10,7 +10,8 @@ import torch
 from torch import Tensor
 
 from clara import metrics
-from clara.apps.search import embedder, vectors
+from clara.apps.query import embedder
+from clara.apps.search import vectors
 from clara.errors import ClaraError
 from clara.zoo.embedder import Embedder
 

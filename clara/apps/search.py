@@ -16,17 +16,15 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 from tqdm.auto import tqdm
 
-from clara.apps.predictions import to_pandas
+from clara.apps.query import Hit, Hits, Searchable, embedder
 from clara.audio.sources import describe, expand
 from clara.errors import ClaraError, MissingDependency
 from clara.parsing import parse_json
-from clara.report import notebook
 from clara.saving import safetensors_file, whole_file
-from clara.zoo.background import background_of
 from clara.zoo.embedder import Embedder, check_finite
 
 if TYPE_CHECKING:
-    import pandas
+    pass
 
 CHUNK = 65536  # embeddings compared at once: bounded memory for an index of any size
 T = TypeVar("T")
@@ -34,38 +32,8 @@ UNIT_TOLERANCE = 1e-3  # of a vector's length
 TOGETHER = 128  # clips embedded at once where broken ones are left out: one of them costs its neighbours a second pass
 
 
-@dataclass(frozen=True)
-class Hit:
-    """One clip found: its path as it was indexed, its cosine to the query, and of its windows the one that has it:
-    start and end in seconds, None where the index does not tell."""
-
-    path: str
-    score: float
-    start: float | None = None
-    end: float | None = None
-
-
-HIT_COLUMNS = ("path", "score", "start", "end")
-
-
-class Hits(list[Hit]):
-    """Hits, best first, that notebooks show with players of the moment found."""
-
-    def to_pandas(self) -> pandas.DataFrame:
-        """A row for each, with the columns path, score, start and end in seconds. MissingDependency without pandas."""
-        return to_pandas(HIT_COLUMNS, [_cells(h) for h in self])
-
-    def _repr_html_(self) -> str:
-        heard = [notebook.player(h.path, h.start, h.end) for h in self[: notebook.MOST_PLAYERS]]
-        return notebook.table(HIT_COLUMNS, [_cells(h) for h in self], heard)
-
-
-def _cells(hit: Hit) -> tuple[Any, ...]:
-    return (hit.path, hit.score, hit.start, hit.end)
-
-
 @dataclass(frozen=True, eq=False)  # tensors have no one truth to compare by
-class Index:
+class Index(Searchable):
     """Unit-length embeddings (N, D), one per window; the clip that each is of, the checkpoint they come from, and the
     start and end of each window in seconds (N, 2), NaN where unknown. The windows of a clip stand one after another."""
 
@@ -159,41 +127,10 @@ class Index:
             raise ClaraError(f"The index at {path} is damaged (not all its vectors are of length 1): build it again.")
         return index
 
-    def query(self, zoo: Embedder, *, text: str | None = None, audio: Any = None, top: int = 5) -> Hits:
-        """The `top` clips nearest to a text (in any of the model's languages) or to another clip, best first.
-
-        Raises:
-            ClaraError: both or neither of text and audio, more than one clip, `top` below 1, or an index of another
-                checkpoint.
-        """
-        if (text is None) == (audio is None):
-            raise ClaraError("Give text=… or audio=…, one of them.")
-        self._check(zoo)
-        clips = [] if audio is None else expand(audio)
-        if len(clips) > 1:
-            raise ClaraError(f"Got {len(clips)} clips to search by: expected one.")
-        query_1D = zoo.embed_text([text]) if text is not None else zoo.embed_audio(clips)
-        return self.nearest(query_1D, top)[0]
-
-    def floor(self, zoo: Embedder, text: str) -> float | None:
-        """The score below which a clip does not fit a text, by the background of the checkpoint; None where that has
-        none. One in twenty unrelated texts finds a clip above it. ClaraError for an index of another checkpoint."""
-        self._check(zoo)
-        background = background_of(zoo.name, zoo.sha256)
-        return None if background is None else background.floor(zoo.embed_text([text])[0])
-
-    def _check(self, zoo: Embedder) -> None:
-        if embedder(zoo).sha256 != self.sha256:
-            raise ClaraError(
-                f"This index was built with {self.model} (weights {self.sha256[:12]}), the query comes from {zoo.name} "
-                f"({zoo.sha256[:12]}): build it again, or load that model."
-            )
-
     def nearest(self, query_QD: Tensor, top: int = 5) -> list[Hits]:
         """The `top` clips of each query embedding (Q, D), each by its best window, best first. ClaraError for other
         shapes, or `top` below 1."""
-        if not isinstance(top, int) or top < 1:
-            raise ClaraError(f"top={top!r}: expected a whole number of at least 1.")
+        checked_top(top)
         query_QD = vectors(query_QD, self.audio_ND.shape[1])
         return [self._best_of_each(query_1D, top) for query_1D in query_QD.split(1)]
 
@@ -282,11 +219,11 @@ def _readable(
     return found, parts
 
 
-def embedder(zoo: Embedder) -> Embedder:
-    """`zoo` itself. ClaraError for anything else, such as the name of a checkpoint."""
-    if not isinstance(zoo, Embedder):
-        raise ClaraError(f"Got {zoo!r:.60} to embed with: expected what clara.load(name) gives.")
-    return zoo
+def checked_top(top: int) -> int:
+    """`top` itself. ClaraError unless it is a whole number of at least 1."""
+    if not isinstance(top, int) or top < 1:
+        raise ClaraError(f"top={top!r}: expected a whole number of at least 1.")
+    return top
 
 
 def vectors(embedding_BD: Any, width: int) -> Tensor:

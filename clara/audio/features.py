@@ -117,10 +117,7 @@ class LogMel(FrontEnd):
         else:
             wave_BT = nn.functional.pad(wave_BT, (c.n_fft // 2, c.n_fft // 2))
         with torch.autocast(wave_BT.device.type, enabled=False):
-            spec = torch.stft(
-                wave_BT, c.n_fft, c.hop_length, c.win_length, self.hann, center=False, return_complex=True
-            )
-            power_BNF = (spec.real.square() + spec.imag.square()).transpose(1, 2) @ self.bank
+            power_BNF = power_spectrum(wave_BT, c.n_fft, c.hop_length, self.hann).transpose(1, 2) @ self.bank
         frames_B = len_B // c.hop_length + 1
         mask_BN = torch.arange(power_BNF.shape[1], device=wave_BT.device)[None] < frames_B[:, None]
         return self._normalize(power_BNF, mask_BN), mask_BN
@@ -179,6 +176,20 @@ class Waveform(FrontEnd):
             var = centred.square().sum(1, keepdim=True) / len_B[:, None]
             wave_BT = centred / (var + 1e-7).sqrt()
         return wave_BT[..., None], mask_BT
+
+
+def power_spectrum(wave_BT: Tensor, n_fft: int, hop: int, window: Tensor) -> Tensor:
+    """Squared magnitudes of the short-time Fourier transform, not centred: (B, n_fft // 2 + 1, N). Where a graph is
+    traced, as a convolution with sines and cosines: formats for exchange know no complex numbers."""
+    if not torch.jit.is_tracing():
+        spec = torch.stft(wave_BT, n_fft, hop, len(window), window, center=False, return_complex=True)
+        return spec.real.square() + spec.imag.square()
+    left = (n_fft - len(window)) // 2
+    window = nn.functional.pad(window.double(), (left, n_fft - len(window) - left))
+    turn = torch.arange(n_fft // 2 + 1).outer(torch.arange(n_fft)) % n_fft * (2 * torch.pi / n_fft)
+    waves_K1T = (torch.cat([turn.double().cos(), turn.double().sin()]) * window)[:, None].float()
+    real_BKN, imag_BKN = nn.functional.conv1d(wave_BT[:, None], waves_K1T, stride=hop).chunk(2, 1)
+    return real_BKN.square() + imag_BKN.square()
 
 
 def mirror_ends(wave_BT: Tensor, len_B: Tensor, size: int) -> Tensor:

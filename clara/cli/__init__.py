@@ -9,7 +9,9 @@ import sys
 # each import registers its verbs, in the order of --help
 from clara.cli import models  # noqa: F401
 from clara.cli import naming  # noqa: F401
+from clara.cli import searching  # noqa: F401
 from clara.cli import finding  # noqa: F401
+from clara.cli import serving  # noqa: F401
 from clara.cli import converting  # noqa: F401
 from clara.cli import data  # noqa: F401
 from clara.cli import labelled  # noqa: F401

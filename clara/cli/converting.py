@@ -1,4 +1,4 @@
-"""Verbs about other projects' checkpoints: convert."""
+"""Verbs about other forms of checkpoints: convert, export."""
 
 from __future__ import annotations
 
@@ -7,7 +7,10 @@ from typing import Annotated
 
 import typer
 
-from clara.cli.app import app, check_paths
+from clara.cli.app import app, check_model, check_paths
+from clara.errors import require, unknown
+
+FORMATS = ("onnx",)
 
 
 @app.command()
@@ -26,3 +29,23 @@ def convert(
     model = load_checkpoint(folder).model
     count = sum(p.numel() for p in model.parameters())
     typer.echo(f"{folder}: {count:,} parameters, {model.config.embed_dim} dimensions. Use it as dir:{folder}")
+
+
+@app.command()
+def export(
+    name: Annotated[str, typer.Argument(help="arch.tag, hf:org/repo[@revision] or dir:path.", show_default=False)],
+    folder: Annotated[Path, typer.Argument(help="Folder to write.", show_default=False)],
+    to: Annotated[str, typer.Option("--to", help="The format: onnx.")] = "onnx",
+    int8: Annotated[bool, typer.Option("--int8", help="Matrices in 8 bits.")] = False,
+) -> None:
+    """Write a checkpoint as ONNX, audio and text with its tokenizer, for onnx:FOLDER in Python or other runtimes."""
+    if to not in FORMATS:
+        raise unknown("format to export to", to, FORMATS)
+    check_model(name)
+    require("onnxruntime", "onnx")
+    from clara.zoo.export import export_onnx
+    from clara.zoo.loading import load
+
+    export_onnx(load(name, "cpu"), folder, int8)
+    size = sum(p.stat().st_size for p in folder.iterdir() if p.is_file()) / 2**20
+    typer.echo(f"{folder}: {size:.0f} MiB. Use it as clara.load('onnx:{folder}')")

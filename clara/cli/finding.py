@@ -72,8 +72,8 @@ def find(
     items = audio_items(sources, skip_broken)
     from clara.apps.event_files import check_format, records, write_events
     from clara.audio.sources import describe
-    from clara.zoo.embedder import load
     from clara.zoo.events import FindConfig
+    from clara.zoo.loading import load
 
     config = FindConfig(threshold, low, least, gap, tuple(against) or None, constant, frames)
     for path in out:

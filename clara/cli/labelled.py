@@ -42,7 +42,7 @@ def fit(
     from clara.apps.search import embed_sources
     from clara.cli.models import at_terminal
     from clara.data.clip_tables import read_rows
-    from clara.zoo.embedder import load
+    from clara.zoo.loading import load
 
     rows = read_rows(clips)
     names, task = labels_of_rows(rows, str(clips))
@@ -80,7 +80,7 @@ def score(
     rows = [record for _, record in numbered_table(pairs, ["audio", "text"])]
     audio = audio_items([str(pairs.parent / record["audio"]) for record in rows])
     from clara.apps.pairs import score_pairs
-    from clara.zoo.embedder import load
+    from clara.zoo.loading import load
 
     zoo = load(model, device)
     found = score_pairs(zoo, audio, [record["text"] for record in rows], batch_size)

@@ -1,8 +1,7 @@
-"""Verbs about models and audio: list, show, languages, embed, retrieve, demo."""
+"""Verbs about models and audio: list, show, languages, embed, demo."""
 
 from __future__ import annotations
 
-import json
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -14,7 +13,6 @@ from clara.cli.app import (
     BatchSize,
     Device,
     Hop,
-    Json,
     Model,
     SkipBroken,
     Sources,
@@ -22,17 +20,14 @@ from clara.cli.app import (
     app,
     audio_items,
     check_model,
-    check_paths,
     left_out,
     room_for,
 )
 from clara.config import CONFIGS
 from clara.errors import ClaraError, unknown
-from clara.saving import safetensors_file
 from clara.zoo import catalog
 
 if TYPE_CHECKING:
-    from clara.apps.search import Hit
     from clara.zoo.embedder import Embedder
 
 
@@ -144,68 +139,6 @@ def embed(
 
 
 @app.command()
-def retrieve(
-    query: Annotated[
-        str, typer.Argument(help="What to look for, in any of the model's languages; with --like a file.")
-    ],
-    folder: Annotated[list[str], typer.Option(help="Audio to search: folders or files; may be repeated.")] = [],  # noqa: B006
-    index: Annotated[Path | None, typer.Option(help="Search a saved index, with --folder both.")] = None,
-    save: Annotated[Path | None, typer.Option(help="Save what was searched as an index for later.")] = None,
-    like: Annotated[bool, typer.Option("--like", help="QUERY is an audio file: find what sounds like it.")] = False,
-    top: Annotated[int, typer.Option(min=1, help="Clips shown.")] = 5,
-    window: Window = None,
-    hop: Hop = None,
-    as_json: Json = False,
-    model: Model = DEFAULT_MODEL,
-    device: Device = None,
-    skip_broken: SkipBroken = False,
-) -> None:
-    """Find clips in folders (or a saved index) by a text or by another clip."""
-    from clara.audio.sources import EXTENSIONS
-
-    if not folder and index is None:
-        raise ClaraError("Give --folder DIR (embedded now) or --index FILE (saved before), or both.")
-    if not like and Path(query).suffix.lower() in EXTENSIONS and Path(query).is_file():
-        raise ClaraError(f"{query} is an audio file: add --like to find what sounds like it.")
-    check_model(model)
-    check_paths(None if index is None else safetensors_file(index))
-    if like:
-        audio_items([query])
-    searched = audio_items(folder, skip_broken) if folder else []
-    if save is not None:
-        room_for(safetensors_file(save))
-    from clara.apps.search import Index
-
-    found = None if index is None else Index.load(index)
-    zoo = load_embedder(model, device, window, hop)
-    if searched:
-        new = Index.build(zoo, searched, progress=at_terminal(), broken=left_out(skip_broken))
-        found = new if found is None else found.add(new)
-    assert found is not None
-    if save is not None:
-        found.save(save)
-    hits = found.query(zoo, audio=query, top=top) if like else found.query(zoo, text=query, top=top)
-    _print_hits(hits, None if like else found.floor(zoo, query), as_json)
-
-
-def _print_hits(hits: list[Hit], floor: float | None, as_json: bool) -> None:
-    """What was found; below the floor it is marked as not fitting (None: the checkpoint has no floor)."""
-    fits = [None if floor is None else h.score >= floor for h in hits]
-    if as_json:
-        records = [
-            {"file": h.path, "score": round(h.score, 4), "start": h.start, "end": h.end, "fits": fit}
-            for h, fit in zip(hits, fits)
-        ]
-        typer.echo(json.dumps(records, ensure_ascii=False, indent=1))
-        return
-    if floor is not None and not any(fits):
-        typer.echo(f"nothing fits: all is below {floor:+.3f}, as with texts that have nothing to do with it")
-    for h, fit in zip(hits, fits):
-        at = "" if h.start is None else f"  {h.start:.1f}–{h.end:.1f} s"
-        typer.echo(f"{h.score:+.3f}  {h.path}{at}{'  (does not fit)' if fit is False else ''}")
-
-
-@app.command()
 def demo(
     files: Annotated[list[str] | None, typer.Argument(help="Your own audio, beside what the demo makes.")] = None,
     out: Annotated[Path, typer.Option("--out", "-o", help="Folder for the sounds and the picture.")] = Path("demo_out"),
@@ -221,7 +154,7 @@ def demo(
 
 def load_embedder(model: str, device: str | None, window: float | None, hop: float | None) -> Embedder:
     """`clara.load`, imported when it is called."""
-    from clara.zoo.embedder import load
+    from clara.zoo.loading import load
 
     return load(model, device, window=window, hop=hop)
 

@@ -246,7 +246,7 @@ def _conclude(
 
 
 def _loaded(name: str, world: World) -> AudioTextEmbedder:
-    from clara.zoo.embedder import load
+    from clara.zoo.loading import load
 
     return load(name, world.device if world.size > 1 else None)
 

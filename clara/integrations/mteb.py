@@ -18,7 +18,8 @@ import torch
 
 from clara.errors import ClaraError, require
 from clara.zoo import catalog
-from clara.zoo.embedder import Embedder, load
+from clara.zoo.embedder import Embedder
+from clara.zoo.loading import load
 
 require("mteb", "mteb")
 from datasets import Audio  # noqa: E402

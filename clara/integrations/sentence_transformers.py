@@ -24,9 +24,10 @@ from torch import Tensor
 
 from clara.audio.sources import EXTENSIONS
 from clara.errors import ClaraError, require
-from clara.zoo.embedder import Embedder, load
+from clara.zoo.embedder import Embedder
 from clara.zoo.factory import load_checkpoint, read_config, save_checkpoint
 from clara.zoo.lineage import inherited, with_front
+from clara.zoo.loading import load
 
 require("sentence_transformers", "sentence-transformers")
 from sentence_transformers import SentenceTransformer  # noqa: E402

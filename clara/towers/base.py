@@ -99,6 +99,13 @@ def mask_frames(x_BNF: Tensor, mask_BN: Tensor) -> Tensor:
     return torch.where(mask_BN[..., None], x_BNF, x_BNF.new_zeros(()))
 
 
+def smaller(a: int, b: int) -> int:
+    """min(a, b); where a graph is traced, an operation of the graph: lengths are not the example's there."""
+    if not torch.jit.is_tracing():
+        return min(a, b)
+    return torch.minimum(torch.as_tensor(a), torch.as_tensor(b))  # type: ignore[return-value]  # a traced length
+
+
 def fit_window(x_BNF: Tensor, mask_BN: Tensor, window: int, fill: Tensor | float = 0.0) -> tuple[Tensor, Tensor]:
     """Exactly `window` frames, padding replaced by `fill` (a number, or (B, 1, 1)): for towers that cannot mask, so
     that a clip's result never depends on its neighbours. One frame too many is cut (a centred STFT gives T // hop + 1).
@@ -113,7 +120,9 @@ def fit_window(x_BNF: Tensor, mask_BN: Tensor, window: int, fill: Tensor | float
             "(front_end.window_seconds) or widen the tower's."
         )
     x_BNF, mask_BN = x_BNF[:, :window], mask_BN[:, :window]
-    if extra < 0:
+    if torch.jit.is_tracing():
+        extra = smaller(0, extra)
+    if torch.jit.is_tracing() or extra < 0:
         x_BNF, mask_BN = nn.functional.pad(x_BNF, (0, 0, 0, -extra)), nn.functional.pad(mask_BN, (0, -extra))
     return torch.where(
         mask_BN[..., None], x_BNF, torch.as_tensor(fill, dtype=x_BNF.dtype, device=x_BNF.device)

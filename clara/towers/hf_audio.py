@@ -20,7 +20,7 @@ from transformers import AutoConfig, AutoModel, PretrainedConfig, PreTrainedMode
 from clara import hub
 from clara.config import Spec
 from clara.errors import ClaraError, unknown
-from clara.towers.base import AUDIO_TOWERS, AudioTower, fit_window, mask_frames, strided_mask
+from clara.towers.base import AUDIO_TOWERS, AudioTower, fit_window, mask_frames, smaller, strided_mask
 from clara.towers.hf_pool import StatePool, coarser
 from clara.towers.remap import Drop, Rename, Rule
 
@@ -194,8 +194,8 @@ class WhisperFamily(nn.Module):
         # silence as WhisperFeatureExtractor gives it: 8 decades below the clip's peak, at least 1e-10, then (x + 4) / 4
         peak = x_BNF.masked_fill(~mask_BN[..., None], -torch.inf).amax((1, 2), keepdim=True)
         # two frames of silence after the longest clip: a clip's end looks to the convolutions as it does beside others
-        length = self.window if self.full else min(self.window, x_BNF.shape[1])
-        window, frames = min(self.window, length + 2), (length + 1) // 2
+        length = self.window if self.full else smaller(self.window, x_BNF.shape[1])
+        window, frames = smaller(self.window, length + 2), (length + 1) // 2
         x_BNF, mask_BN = fit_window(x_BNF, mask_BN, window, fill=(peak - 2.0).clamp_min(-1.5))
         x_BWN = nn.functional.gelu(self.model.conv1(x_BNF.transpose(1, 2)))
         x_BNW = nn.functional.gelu(self.model.conv2(x_BWN)).transpose(1, 2)[:, :frames]

@@ -40,9 +40,9 @@ from clara.train.optim import (
     set_learning_rate,
 )
 from clara.train.texts import LooseConfig, Names, NamesConfig, Pair, Sayer, draw
-from clara.zoo.embedder import load
 from clara.zoo.factory import create_model, get_tokenizer, load_strictly, save_checkpoint
 from clara.zoo.lineage import heard_corpora, inherited, with_front
+from clara.zoo.loading import load
 
 GROUPS = 6  # of texts of like length per batch: a batch's longest text is three times its mean
 

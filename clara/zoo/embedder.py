@@ -3,6 +3,7 @@ beside longer clips gives the same embedding to 1e-5."""
 
 from __future__ import annotations
 
+import tempfile
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from functools import cached_property, partial
@@ -15,6 +16,7 @@ from torch import Tensor, nn
 from torch.nn.functional import normalize
 from tqdm.auto import tqdm
 
+from clara import hub
 from clara.audio import waveform
 from clara.audio.features import pad_waves
 from clara.audio.sources import expand, plain
@@ -22,10 +24,10 @@ from clara.audio.windows import Windows, plan
 from clara.config import ModelConfig
 from clara.errors import ClaraError, unknown
 from clara.layers import bf16_pays
-from clara.zoo import catalog
 from clara.zoo.events import FIND_HOP, FIND_WINDOW, Event, FindConfig, Timeline, alternatives, listen, pool_windows
 from clara.zoo.exact import NO_TF32
-from clara.zoo.factory import Loaded, checkpoint_folder, load_checkpoint
+from clara.zoo.factory import Loaded, save_checkpoint
+from clara.zoo.lineage import inherited, with_front
 from clara.zoo.reading import read_ahead
 
 PRECISIONS = ("float32", "bfloat16")
@@ -35,27 +37,6 @@ SORTED_BATCHES = 8  # windows are sorted by length within this many batches: bou
 HELD_SAMPLES = 2**24  # and no more batches than hold this many samples, 64 MiB
 
 Window = tuple[int, float, float, np.ndarray]  # row, start in seconds, weight, wave
-
-
-def load(
-    name: str | Path = catalog.DEFAULT,
-    device: str | torch.device | None = None,
-    long: str = "windows",
-    precision: str = "float32",
-    window: float | None = None,
-    hop: float | None = None,
-) -> Embedder:
-    """Load a checkpoint by name ('arch.tag', 'hf:org/repo[@revision]', 'dir:path') on `device`, by default the best.
-    `long`, `window` and `hop` say how audio is cut wherever this model embeds, classifies, indexes or finds, unless a
-    call is told otherwise (`Embedder.embed_audio`); `precision`, 'float32' or 'bfloat16' (float32 again where that is
-    slower), is that of the towers' matrices (vectors come in float32 from either).
-
-    Raises:
-        ClaraError: unknown name, an architecture without weights, a folder that is not a checkpoint, no network, or
-            windows that the model cannot have.
-    """
-    folder = checkpoint_folder(catalog.parse_name(name))
-    return Embedder(load_checkpoint(folder, name=str(name)), device, long, precision, window, hop)
 
 
 class Embedder:
@@ -257,6 +238,29 @@ class Embedder:
     def alternatives(self) -> Tensor:
         """Embeddings (K, D) of what any moment could be, which `find` compares its texts with."""
         return self.embed_text(alternatives())
+
+    def save_pretrained(self, folder: str | Path, storage: str | None = None) -> Path:
+        """Write the checkpoint as a folder for `clara.load("dir:folder")`, with a card that states the licence and the
+        training data of where it came from. `storage` as of `clara.save_checkpoint`; by default float16.
+
+        Raises:
+            ClaraError: as `clara.save_checkpoint`, or an embedder in bfloat16.
+        """
+        if self.half:
+            raise ClaraError(f"{self.name} is in bfloat16, which would be saved: load it with precision='float32'.")
+        card = with_front(inherited([self.name]), f"# {Path(folder).name}\n\nA copy of {self.name}, by CLARA.\n")
+        return save_checkpoint(folder, self.model, self.tokenizer, card, storage=storage)
+
+    def push_to_hub(self, repo: str, private: bool = True, storage: str | None = None) -> str:
+        """Upload what `save_pretrained` writes to `repo` ('org/name') of the Hugging Face hub, made if it does not
+        exist -> the name that loads it, 'hf:org/name@commit'. You need to be logged in.
+
+        Raises:
+            ClaraError: as `save_pretrained`; no network, or no right to write there.
+        """
+        with tempfile.TemporaryDirectory() as work:
+            folder = self.save_pretrained(Path(work) / repo.rpartition("/")[2], storage)
+            return f"hf:{repo}@{hub.upload(folder, repo, private)}"
 
     def _windows(self, items: Iterable[Any], cut: Windows) -> Iterator[Window]:
         """Every window of every source."""
