@@ -20,7 +20,7 @@ FLOORS = {
     "saving": 0,
     "parsing": 0,
     "results": 1,
-    "layers": 1,
+    "layers": 1, "heads": 1,
     "audio": 1,
     "text": 1,
     "towers": 2,
