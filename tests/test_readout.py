@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 import io
 import json
 import tarfile
@@ -12,10 +11,11 @@ import numpy as np
 import pytest
 import soundfile as sf
 import torch
+from tiny import readout_spec
 from tones import tone, tone_config
 
 import clara
-from clara.config import Spec, arch_config, to_dict
+from clara.config import Spec, to_dict
 from clara.data.entries import read_entry, scan
 from clara.data.loader import DataConfig
 from clara.data.states import StatesConfig
@@ -61,10 +61,7 @@ def shard(tmp_path_factory: pytest.TempPathFactory) -> str:
 
 
 def config(shard: str, out: Path, **changes: object) -> TrainConfig:
-    spec = arch_config("test-whisper-own")
-    audio = Spec(spec.audio.kind, {**spec.audio.options, "summary": True})
-    head = Spec("readout", {"base": {"kind": "linear"}, "statistics": 128, "ranks": [3]})
-    model = to_dict(dataclasses.replace(spec, audio=audio, audio_head=head))
+    model = to_dict(readout_spec([3]))
     data = DataConfig(shards=(shard,), batch_size=4, workers=0, augment=None, captions=CaptionConfig())
     settings = {"data": data, "model": model, "states": StatesConfig(str(out / "states"), 1), "optim": FROZEN}
     return tone_config(shard, out, **{**settings, "steps": 2, "channels_last": False, "readout": TASKS, **changes})

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 import soundfile as sf
 import webdataset
-from tiny import save_tiny
+from tiny import readout_spec, save_tiny
 from tokenizers import Tokenizer, models, pre_tokenizers
 from transformers import BertConfig, BertModel, PreTrainedTokenizerFast, WhisperConfig, WhisperModel
 
@@ -76,9 +76,12 @@ def test_a_training_recipe_takes_two_steps(
     if isinstance(model, dict):
         for part, folder in pretrained.items():
             model[part] |= {"name": folder}
+        if model["audio_head"]["kind"] == "readout":
+            model["audio_head"]["statistics"] = 2 * 4 * 16
+    start = readout_spec([1]) if recipe.get("readout") else "test-whisper-own"
     recipe |= {
         "model": model if isinstance(model, dict) or model is None else "test-conv",
-        "init": f"dir:{save_tiny(tmp_path / 'init', 'test-whisper-own')}" if recipe.get("model") is None else None,
+        "init": f"dir:{save_tiny(tmp_path / 'init', start)}" if recipe.get("model") is None else None,
         "steps": 2,
         "out": str(tmp_path / "out"),
         "threads": 1,
@@ -90,6 +93,8 @@ def test_a_training_recipe_takes_two_steps(
         recipe["states"] |= {"folder": str(tmp_path / "states")}
     if recipe.get("distil"):
         recipe["distil"] |= {"teacher": f"dir:{save_tiny(tmp_path / 'teacher', 'test-whisper-own')}"}
+    if recipe.get("readout"):
+        recipe["readout"] = {"emotion": recipe["readout"]["emotion"] | {"least_clips": 1}}
     if loss := recipe.get("loss"):
         loss["tasks"] = {t: w for t, w in loss.get("tasks", {}).items() if t in ("sound", "emotion", "word")}
         loss["texts"] = 2

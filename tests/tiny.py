@@ -2,26 +2,38 @@
 
 from __future__ import annotations
 
+import dataclasses
+from collections.abc import Sequence
 from pathlib import Path
 
 import torch
 
-from clara.config import arch_config
+from clara.config import ModelConfig, Spec, arch_config
+from clara.model import DualEncoder
 from clara.text.tokenizer import build_tokenizer
 from clara.zoo.embedder import Embedder
-from clara.zoo.factory import create_model, load_checkpoint, save_checkpoint
+from clara.zoo.factory import load_checkpoint, save_checkpoint
 
 CARD = "---\nlicense: cc0-1.0\n---\n# tiny\nRandom weights, for tests.\n"
 
 
-def save_tiny(folder: Path, arch: str = "test-conv") -> Path:
+def readout_spec(ranks: Sequence[int]) -> ModelConfig:
+    """The tiny Whisper tower under an audio head with readouts of its 128 statistics."""
+    spec = arch_config("test-whisper-own")
+    audio = Spec(spec.audio.kind, {**spec.audio.options, "summary": True})
+    head = Spec("readout", {"base": {"kind": "linear"}, "statistics": 128, "ranks": list(ranks)})
+    return dataclasses.replace(spec, audio=audio, audio_head=head)
+
+
+def save_tiny(folder: Path, arch: str | ModelConfig = "test-conv") -> Path:
     """Write the checkpoint folder; every weight moved a little, so that no zero-initialised path is idle."""
     torch.manual_seed(0)
-    model = create_model(arch)
+    spec = arch_config(arch) if isinstance(arch, str) else arch
+    model = DualEncoder(spec)
     with torch.no_grad():
         for parameter in model.parameters():
             parameter.add_(0.05 * torch.randn_like(parameter))
-    return save_checkpoint(folder, model, build_tokenizer(arch_config(arch).tokenizer), CARD)
+    return save_checkpoint(folder, model, build_tokenizer(spec.tokenizer), CARD)
 
 
 def tiny_zoo(folder: Path) -> Embedder:
