@@ -2,6 +2,7 @@
 # make test                         the tests, at most 240 CPU seconds in all
 # make test-slow                    the rest of them
 # make lint                         ruff and mypy
+# make docs                         the documentation site, in build/site; a warning is an error
 # All set up .venv once from the pinned constraints.txt and then work offline.
 
 PYTHON ?= python3
@@ -10,7 +11,7 @@ BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 OFFLINE := HF_HUB_OFFLINE=1 TRANSFORMERS_OFFLINE=1
 
-.PHONY: demo test test-slow lint format wheel clean
+.PHONY: demo test test-slow lint docs format wheel clean
 
 demo: $(STAMP)
 	$(OFFLINE) $(BIN)/clara demo $(FILES)
@@ -25,6 +26,11 @@ lint: $(STAMP)
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
+
+docs: $(STAMP)
+	$(BIN)/python -c "import material, mkdocstrings_handlers.python" 2>/dev/null || \
+		$(BIN)/python -m pip install -q --disable-pip-version-check -c constraints.txt -e ".[docs]"
+	$(OFFLINE) NO_MKDOCS_2_WARNING=1 $(BIN)/python -m mkdocs build --strict --quiet
 
 format: $(STAMP)
 	$(BIN)/ruff check --fix .

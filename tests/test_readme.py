@@ -1,11 +1,15 @@
-"""What the README and docs/ show works as it stands: every `python` and `sh` block is run, on a tiny checkpoint."""
+"""What the README, docs/ and its notebooks show works as it stands: every `python` and `sh` block and every cell is
+run, on a tiny checkpoint."""
 
 from __future__ import annotations
 
+import ast
+import json
 import re
 import shlex
 import shutil
 from pathlib import Path
+from typing import Any
 
 import pytest
 import soundfile as sf
@@ -26,6 +30,7 @@ BLOCKS = [
     for kind, body in re.findall(r"^```(\w+)\n(.*?)^```", text, flags=re.S | re.M)
 ]
 PYTHON = [(page, body) for page, kind, body in BLOCKS if kind == "python"]
+NOTEBOOKS = sorted((ROOT / "docs" / "notebooks").glob("*.ipynb"))
 SHELL = [(page, line) for page, kind, body in BLOCKS if kind == "sh" for line in body.splitlines()]
 
 
@@ -54,6 +59,29 @@ def place(made: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 @pytest.mark.parametrize(("page", "code"), PYTHON, ids=[f"{page}-{i}" for i, (page, _) in enumerate(PYTHON)])
 def test_python_blocks_run(place: Path, page: str, code: str) -> None:
     exec(compile(code, page, "exec"), {})
+
+
+def shown_by(cell: str, names: dict[str, Any]) -> Any:
+    """Run a cell of a notebook; the value of its last expression, which a notebook shows, or None."""
+    *body, last = ast.parse(cell).body
+    value = ast.Expression(last.value) if isinstance(last, ast.Expr) else None
+    exec(compile(ast.Module(body if value else [*body, last], []), "cell", "exec"), names)
+    return eval(compile(value, "cell", "eval"), names) if value else None
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("notebook", NOTEBOOKS, ids=lambda p: p.stem)
+def test_notebooks_run(place: Path, notebook: Path) -> None:
+    if "espeak" in notebook.read_text(encoding="utf-8"):
+        pytest.importorskip("espeakng_loader")
+    names: dict[str, Any] = {}
+    players = 0
+    for cell in json.loads(notebook.read_text(encoding="utf-8"))["cells"]:
+        if cell["cell_type"] == "code":
+            assert (cell["outputs"], cell["execution_count"]) == ([], None), "outputs are not stored"
+            shown = shown_by("".join(cell["source"]), names)
+            players += hasattr(shown, "_repr_html_") and shown._repr_html_().count("<audio")
+    assert players, "nothing is shown with a player"
 
 
 def test_shell_lines_run(place: Path, monkeypatch: pytest.MonkeyPatch) -> None:

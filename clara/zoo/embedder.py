@@ -136,7 +136,8 @@ class Embedder:
 
         Args:
             source: as those of `embed_audio`, one of them.
-            window, hop: as of `embed_audio`.
+            window: as of `embed_audio`.
+            hop: as of `embed_audio`.
             frames: run the audio tower over the longest windows it takes and pool its frames over each `window`: the
                 cost does not grow with overlap, and what is embedded was heard in its context.
 
@@ -193,7 +194,8 @@ class Embedder:
         Args:
             source: as those of `embed_audio`, one of them.
             texts: what to listen for, in any of the model's languages; one text or several, each by itself.
-            window, hop: as of `embed_audio`; by default those of `clara.zoo.events`.
+            window: as of `embed_audio`; by default that of `clara.zoo.events`, 2 s.
+            hop: as of `embed_audio`; by default that of `clara.zoo.events`, 0.5 s.
             config: thresholds, shortest event and gap, other texts to compare with, frames.
 
         Raises:
