@@ -156,7 +156,9 @@ class LanceIndex(Searchable):
             zoo: the checkpoint that the index was made for; it says how audio is cut, as for `Index.build`.
             sources: files and folders.
             columns: path -> the user's columns of that file (text, numbers, truth values); `language` and `date` too.
-            batch_size, progress, broken: as of `Index.build`.
+            batch_size: windows embedded at once.
+            progress: show a bar.
+            broken: called with what is wrong with a file that cannot be read, which is then left out.
 
         Raises:
             ClaraError: no audio, audio without a path, another checkpoint, a column whose type does not fit or, without
