@@ -100,9 +100,7 @@ def test_every_verb_takes_a_folder_of_them(folder: Path, tmp_path: Path) -> None
     written = CliRunner().invoke(app, ["embed", str(folder), "-o", str(tmp_path / "x.npz"), "-m", model])
     assert written.exit_code == 0, written.output
     assert np.load(tmp_path / "x.npz")["audio"].shape[0] == len(FILES)
-    found = CliRunner().invoke(
-        app, ["retrieve", "a tone", "--folder", str(folder), "--top", "99", "--json", "-m", model]
-    )
+    found = CliRunner().invoke(app, ["search", "a tone", "--folder", str(folder), "--top", "99", "--json", "-m", model])
     assert {Path(r["file"]).name for r in json.loads(found.stdout)} == set(FILES)
     heard = CliRunner().invoke(app, ["find", "a tone", str(folder / "old.3gp"), "--json", "-m", model])
     assert heard.exit_code == 0, heard.output

@@ -27,10 +27,12 @@ FIELDS = ("ids", "rows", "paths", "audio", "times", "failed_ids", "failed", "why
 
 @dataclass(frozen=True)
 class EmbedConfig:
-    """Whether each window has a row, with its times, and how many windows are embedded at once."""
+    """How clips are embedded into a file."""
 
     windows: bool = False
+    """Whether each window has a row, with its times; else each clip."""
     batch_size: int = 16
+    """Windows embedded at once."""
 
 
 @dataclass(frozen=True)

@@ -76,9 +76,14 @@ def _lines(cls: type, data: Mapping[str, Any]) -> Iterator[str]:
 def _setting(name: str, value: Any, hint: Any) -> Iterator[str]:
     """One key and its value; what is configured by a dataclass of its own is written out below it."""
     inner = next((t for t in (hint, *typing.get_args(hint)) if dataclasses.is_dataclass(t) and t is not Spec), None)
-    if isinstance(value, Mapping) and inner is not None:
+    if isinstance(value, Mapping) and inner is not None and typing.get_origin(hint) is not dict:
         yield f"{name}:"
         yield from _indented(_lines(typing.cast(type, inner), value))
+    elif isinstance(value, Mapping) and value and inner is not None:  # one of them for each key
+        yield f"{name}:"
+        for key, each in value.items():
+            yield f"  {key}:"
+            yield from _indented(_indented(_lines(typing.cast(type, inner), each)))
     elif hint is Spec:
         yield f"{name}:"
         yield from _indented(_member(PARTS[name].get(value["kind"])[1], value))

@@ -243,11 +243,8 @@ class Embedder:
 
     def save_pretrained(self, folder: str | Path, storage: str | None = None) -> Path:
         """Write the checkpoint as a folder for `clara.load("dir:folder")`, with a card that states the licence and the
-        training data of where it came from. `storage` as of `clara.save_checkpoint`; by default float16.
-
-        Raises:
-            ClaraError: as `clara.save_checkpoint`, or an embedder in bfloat16.
-        """
+        training data of where it came from. `storage` as of `clara.save_checkpoint`; by default float16. ClaraError as
+        there, and for an embedder in bfloat16."""
         if self.half:
             raise ClaraError(f"{self.name} is in bfloat16, which would be saved: load it with precision='float32'.")
         card = with_front(inherited([self.name]), f"# {Path(folder).name}\n\nA copy of {self.name}, by CLARA.\n")
