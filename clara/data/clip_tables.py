@@ -25,7 +25,7 @@ from clara.text.prompts import task_labels
 
 SPLITS = ("train", "valid", "test")
 COLUMNS = ("audio", "text", "label", "language", "emotion", "task", "split", "speaker")
-TABLE = Path("table")  # how messages call one that is no file; its lines are counted from 1
+TABLE = Path("table")  # what messages call a table in memory; its rows count from 1
 
 
 def read_rows(table: Any, keep: Path | None = None) -> list[Row]:

@@ -90,7 +90,7 @@ class Embedder:
         window: float | None = None,
         hop: float | None = None,
     ) -> Tensor:
-        """Embed audio -> (B, D), one row a source, in order. Nothing is drawn at random.
+        """Embed audio -> (B, D), one row per source, in order. Nothing is drawn at random.
 
         Audio longer than a window is read window by window (never whole); their embeddings are averaged by the seconds
         each adds and normalised again; or, by `long`, in one of the ways of other projects.

@@ -78,7 +78,7 @@ class OnnxEmbedder:
         return f"OnnxEmbedder({self.name}: {kind}, {self.about.embed_dim} dimensions, {self.about.sample_rate} Hz)"
 
     def embed_audio(self, sources: Any, batch_size: int = 16) -> np.ndarray:
-        """Embed audio -> (B, D), one row a source, in order, as `Embedder.embed_audio` does: longer audio window by
+        """Embed audio -> (B, D), one row per source, in order, as `Embedder.embed_audio` does: longer audio window by
         window, averaged by the seconds each adds. ClaraError as there."""
         items = expand(sources)
         sums_BD = np.zeros((len(items), self.about.embed_dim), np.float32)
