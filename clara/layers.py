@@ -6,6 +6,7 @@ import functools
 import math
 import time
 import warnings
+from collections.abc import Sequence
 
 import torch
 from torch import Tensor, nn
@@ -22,6 +23,12 @@ def masked_stats(x_BNW: Tensor, mask_BN: Tensor) -> Tensor:
     mean_BW = masked_mean(x_BNW, mask_BN)
     var_BW = masked_mean((x_BNW - mean_BW[:, None]).square(), mask_BN)
     return torch.cat([mean_BW, (var_BW + 1e-5).sqrt()], 1)
+
+
+def mean_directions(x_ND: Tensor, sizes: Sequence[int]) -> Tensor:
+    """The unit mean of each of K consecutive groups of so many rows: (K, D). Of unit text embeddings, the vector of a
+    class that several prompts describe (Radford et al. 2021, sec. 3.1.4)."""
+    return nn.functional.normalize(torch.stack([part.mean(0) for part in x_ND.split(list(sizes))]), dim=-1)
 
 
 def _onednn_types() -> frozenset[torch.dtype]:

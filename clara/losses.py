@@ -6,8 +6,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -152,3 +153,18 @@ def sigmoid(
     if ignore_BU is not None:
         loss_BU = loss_BU.masked_fill(ignore_BU & ~positive_BU, 0.0)
     return loss_BU.sum() / len(a_BD)
+
+
+def minimise(parameters: Sequence[Tensor], loss: Callable[[], Tensor], iterations: int, **options: Any) -> None:
+    """Minimise a convex loss of few parameters in place by L-BFGS with a strong Wolfe line search; `options` as of
+    `torch.optim.LBFGS`."""
+    optimizer = torch.optim.LBFGS(list(parameters), max_iter=iterations, line_search_fn="strong_wolfe", **options)
+
+    def closure() -> Tensor:
+        optimizer.zero_grad()
+        value = loss()
+        value.backward()
+        return value
+
+    with torch.enable_grad():
+        optimizer.step(closure)

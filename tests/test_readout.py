@@ -30,7 +30,7 @@ from clara.zoo.embedder import Embedder
 
 PITCHES = {"anger": 2500.0, "sadness": 200.0, "neutral": 800.0}
 FROZEN = OptimConfig(lr=1e-4, warmup_steps=0, groups=(GroupConfig("audio.encoder.*", 0.0), GroupConfig("text*", 0.0)))
-TASKS = {"emotion": ReadoutConfig(share=1.0, decay=1e-3, least_clips=4)}
+TASKS = {"emotion": ReadoutConfig(share=1.0, decay=1e-3, least_takes=4)}
 
 
 @pytest.fixture(scope="module")
@@ -116,7 +116,8 @@ def test_mistakes_are_told(shard: str, tmp_path: Path) -> None:
         check(config(shard, tmp_path, states=None))
     with pytest.raises(ClaraError, match="expected an audio_head of kind 'readout' with a rank for each task"):
         run(config(shard, tmp_path / "head", model="test-whisper-own"))
-    with pytest.raises(ClaraError, match="1 classes have 4 recordings or more"):
+    assert not list((tmp_path / "head").glob("step-*"))  # told before any step was made
+    with pytest.raises(ClaraError, match="1 classes have 4 stored takes or more"):
         run(config(shard, tmp_path / "one", readout={"sound": ReadoutConfig(1.0, 0.1, 4)}))
     with pytest.raises(ClaraError, match="task of readout"):
         run(config(shard, tmp_path / "task", readout={"emotions": ReadoutConfig(1.0, 0.1)}))

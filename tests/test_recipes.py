@@ -94,7 +94,7 @@ def test_a_training_recipe_takes_two_steps(
     if recipe.get("distil"):
         recipe["distil"] |= {"teacher": f"dir:{save_tiny(tmp_path / 'teacher', 'test-whisper-own')}"}
     if recipe.get("readout"):
-        recipe["readout"] = {"emotion": recipe["readout"]["emotion"] | {"least_clips": 1}}
+        recipe["readout"] = {"emotion": recipe["readout"]["emotion"] | {"least_takes": 1}}
     if loss := recipe.get("loss"):
         loss["tasks"] = {t: w for t, w in loss.get("tasks", {}).items() if t in ("sound", "emotion", "word")}
         loss["texts"] = 2

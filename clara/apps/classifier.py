@@ -10,11 +10,9 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
 
-import torch
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor
-from torch.nn.functional import normalize
 
 from clara.apps import fitting
 from clara.apps.predictions import NONE, Prediction, Predictions
@@ -25,6 +23,7 @@ from clara.calibration import offsets
 from clara.config import build
 from clara.data.clip_tables import TABLE, read_rows
 from clara.errors import ClaraError, unknown
+from clara.layers import mean_directions
 from clara.parsing import parse_json
 from clara.saving import safetensors_file, whole_file
 from clara.text.prompts import label_texts, language_code
@@ -297,8 +296,7 @@ class Classifier:
     def _embed_labels(self) -> Tensor:
         """The mean of each label's unit prompt vectors, of unit length again (Radford et al. 2021, sec. 3.1.4)."""
         flat = [text for texts in self.prompts for text in texts]
-        parts = self.zoo.embed_text(flat).split([len(texts) for texts in self.prompts])
-        return normalize(torch.stack([part.mean(0) for part in parts]), dim=-1)
+        return mean_directions(self.zoo.embed_text(flat), [len(texts) for texts in self.prompts])
 
     def _prediction(self, p_K: Tensor) -> Prediction:
         order = p_K.argsort(descending=True, stable=True).tolist()

@@ -283,6 +283,12 @@ def encode(model: DualEncoder, waves: Sequence[np.ndarray], bf16: bool) -> list[
     return out
 
 
+def padded(store: StateStore, takes: Sequence[Take]) -> tuple[Tensor, Tensor]:
+    """The states of several takes (B, N, K, W), float16, and their lengths in frames (B,)."""
+    states = [torch.from_numpy(np.array(store.states(take))) for take in takes]
+    return pad_sequence(states, batch_first=True), torch.tensor([len(s) for s in states])
+
+
 class StateBatches(TrainBatches):
     """As `TrainBatches`, with stored states instead of waves: each draw of a clip is one of its takes."""
 
@@ -325,16 +331,19 @@ class StateBatches(TrainBatches):
         return take is not None and (take.partner is None or take.partner in self.by_name)
 
     def _plan(self, index: int, rng: np.random.Generator) -> ClipPlan:
-        numbers, entry = self.usable[index], self.entries[index]
-        number = numbers[rng.integers(len(numbers))]
+        numbers = self.usable[index]
+        return self.stored_plan(index, numbers[rng.integers(len(numbers))])
+
+    def stored_plan(self, index: int, number: int) -> StoredPlan:
+        """One of the usable takes of a clip."""
+        entry = self.entries[index]
         take = self.store.takes[name_of(entry), number]
         partner = None if take.partner is None else self.by_name[take.partner]
         return StoredPlan(entry, partner, take.compose, take.named, take.snr, take)
 
     def _audio(self, plans: Sequence[ClipPlan], step: int, places: Sequence[int]) -> tuple[Tensor, Tensor]:
         """States (B, N, K, W), float16, and their lengths in frames."""
-        states = [torch.from_numpy(np.array(self.store.states(p.take))) for p in plans]
-        return pad_sequence(states, batch_first=True), torch.tensor([len(s) for s in states])
+        return padded(self.store, [p.take for p in plans])
 
 
 class DistilBatches(StateBatches):

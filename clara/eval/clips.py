@@ -12,13 +12,13 @@ from typing import Any, Protocol
 import numpy as np
 import torch
 from torch import Tensor
-from torch.nn.functional import normalize
 
 import clara
 from clara.data.corpora import find_corpus, published, told
 from clara.data.manifest import Row, load_corpus
 from clara.errors import ClaraError, unknown
 from clara.eval.embeddings import SERIAL, Spent, Supply, embed_clips, source
+from clara.layers import mean_directions
 from clara.text.prompts import TASKS, language_code, languages
 from clara.zoo.background import background_of
 
@@ -170,7 +170,8 @@ class Context:
 
     def labels(self, prompts: Sequence[Sequence[str]]) -> Tensor:
         """One unit vector per label: the mean of its prompts' embeddings (K, D)."""
-        return normalize(torch.stack([self.text(texts).mean(0) for texts in prompts]), dim=-1)
+        flat = [text for texts in prompts for text in texts]
+        return mean_directions(self.text(flat), [len(texts) for texts in prompts])
 
 
 def trial(

@@ -14,6 +14,7 @@ from clara.data.manifest import Row
 from clara.errors import ClaraError, unknown
 from clara.eval.clips import Context, DataSpec, labelled
 from clara.eval.scores import Place, draw_figures, primary_metric
+from clara.losses import minimise
 from clara.results import Result
 
 METHODS = ("prototype", "probe")
@@ -143,22 +144,12 @@ def fit_probe(x_ND: Tensor, y_N: Tensor, classes: int, l2: float, prior_KD: Tens
     x_NR = left_NR * size_R
     learned_KR = torch.zeros(classes, len(size_R), dtype=torch.float64, requires_grad=True)
     bias_K = torch.zeros(classes, dtype=torch.float64, requires_grad=True)
-    optimizer = torch.optim.LBFGS(
-        [learned_KR, bias_K],
-        max_iter=MAX_ITERATIONS,
-        history_size=20,
-        tolerance_grad=1e-5,
-        tolerance_change=1e-9,
-        line_search_fn="strong_wolfe",
-    )
 
-    def closure() -> Tensor:
-        optimizer.zero_grad()
-        loss = cross_entropy(start_NK + x_NR @ learned_KR.T + bias_K, y_N) + l2 / 2 * learned_KR.square().sum()
-        loss.backward()
-        return loss
+    def loss() -> Tensor:
+        return cross_entropy(start_NK + x_NR @ learned_KR.T + bias_K, y_N) + l2 / 2 * learned_KR.square().sum()
 
-    optimizer.step(closure)
+    tolerances = {"history_size": 20, "tolerance_grad": 1e-5, "tolerance_change": 1e-9}
+    minimise([learned_KR, bias_K], loss, MAX_ITERATIONS, **tolerances)
     weight_KD = start_KD + learned_KR.detach() @ right_RD
     return LinearProbe(mean_D, std_D, weight_KD, bias_K.detach())
 

@@ -8,12 +8,11 @@ from __future__ import annotations
 import dataclasses
 from dataclasses import dataclass
 
-import numpy as np
 import torch
 from torch import Tensor
 
 from clara.config import ModelConfig
-from clara.data.states import StateStore
+from clara.data.states import StateStore, padded
 from clara.errors import ClaraError
 from clara.layers import bf16_pays
 from clara.model import DualEncoder
@@ -73,9 +72,7 @@ def targets(teacher: DualEncoder, store: StateStore, bf16: bool) -> tuple[dict[t
     names = sorted(store.takes, key=lambda key: (store.takes[key].file, store.takes[key].start))
     rows = []
     for i in range(0, len(names), TOGETHER):
-        states = [torch.from_numpy(np.array(store.states(store.takes[name]))) for name in names[i : i + TOGETHER]]
-        len_B = torch.tensor([len(s) for s in states])
-        x_BNKW = torch.nn.utils.rnn.pad_sequence(states, batch_first=True)
+        x_BNKW, len_B = padded(store, [store.takes[name] for name in names[i : i + TOGETHER]])
         mask_BN = torch.arange(x_BNKW.shape[1]) < len_B[:, None]
         with torch.autocast(device.type, torch.bfloat16, enabled=bf16 and bf16_pays(device.type)):
             rows.append(teacher.encode_states(x_BNKW.to(device), mask_BN.to(device)).half().cpu())

@@ -8,12 +8,13 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from torch.nn.functional import cross_entropy, normalize
+from torch.nn.functional import cross_entropy
 
 from clara import metrics
 from clara.audio import waveform
 from clara.data.manifest import Row
 from clara.errors import ClaraError
+from clara.layers import mean_directions
 from clara.model import DualEncoder
 from clara.parsing import read_json
 from clara.saving import write_json
@@ -109,8 +110,7 @@ class Judge:
         training = model.training
         zoo = Embedder(Loaded("in training", model, self.tokenizer, ""), next(model.parameters()).device)
         flat = [text for texts in self.texts for text in texts]
-        parts = zoo.embed_text(flat).split([len(texts) for texts in self.texts])
-        text_KD = normalize(torch.stack([part.mean(0) for part in parts]), dim=-1)
+        text_KD = mean_directions(zoo.embed_text(flat), [len(texts) for texts in self.texts])
         logits_BK = zoo.scale * zoo.embed_audio(self.clips) @ text_KD.T
         model.train(training)
         accuracy = float((logits_BK.argmax(1) == self.truth).double().mean())

@@ -18,17 +18,19 @@ import torch
 from torch import Tensor
 from torch.nn.functional import binary_cross_entropy_with_logits, cross_entropy, normalize
 
-from clara.data.states import StateBatches, StoredPlan, name_of
+from clara.data.states import StateBatches, StoredPlan, padded
 from clara.errors import ClaraError, unknown
 from clara.heads import ReadoutHead
-from clara.layers import masked_stats
+from clara.layers import masked_stats, mean_directions
+from clara.losses import minimise
 from clara.model import DualEncoder
-from clara.text.prompts import TASKS, languages, prompts
+from clara.text.prompts import languages, prompts
 
 TOGETHER = 128  # clips whose states are pooled at once
 SAMPLE = 8  # of so many batches one tells how widely the base head spreads a task
 ITERATIONS = 80  # of L-BFGS
 GATE_DECAY = 1e-3
+OPEN = 20.0  # logit of a gate without another kind of clips
 EVERY = 4  # languages: of all 53 the maps are no better, and cost four times as much
 LEAST_SPREAD = 1e-5
 
@@ -41,25 +43,68 @@ class ReadoutConfig:
     """How much of the task's subspace it decides, 0 to 1; the rest stays with the base head."""
     decay: float
     """Weight of the map's squared norm beside the mean cross-entropy."""
-    least_clips: int = 8
-    """Classes with fewer recordings are left out: they lie where their texts do."""
+    least_takes: int = 8
+    """Classes with fewer stored takes are left out: they lie where their texts do."""
     exclude_corpora: tuple[str, ...] = ()
     """Corpora that it is not fitted to: mixtures, of which not all that is heard is labelled."""
 
 
 @dataclass(frozen=True)
-class Clips:
-    """What a fit is made of: statistics (N, S), the base head's embeddings (N, D) of those clips for which they were
-    computed, facts that hold or are undecided (N, F), and of each clip its corpus and the tasks that are none of its
-    kind: emotions, of a dog."""
+class Takes:
+    """Every usable stored take, in the order of its file: how it was mixed, its corpus, and which facts hold for it or
+    are undecided (N, F)."""
 
-    statistics_NS: Tensor
-    base_ND: Tensor
-    has_base_N: Tensor
+    plans: list[StoredPlan]
+    corpus_N: np.ndarray
     positive_NF: Tensor
     ignore_NF: Tensor
-    corpus_N: np.ndarray
-    foreign_N: list[frozenset[str]]
+
+    @classmethod
+    def of(cls, batches: StateBatches) -> Takes:
+        """Those of a run."""
+        plans = [batches.stored_plan(i, number) for i, numbers in enumerate(batches.usable) for number in numbers]
+        plans.sort(key=lambda p: (p.take.file, p.take.start))
+        corpus_N = np.array([str(p.entry.meta.get("corpus")) for p in plans])
+        return cls(plans, corpus_N, *batches.fact_targets(plans))
+
+    def fitted_N(self, config: ReadoutConfig) -> Tensor:
+        """Which of them a readout may be fitted to."""
+        return torch.from_numpy(~np.isin(self.corpus_N, config.exclude_corpora))
+
+    def of_kind_N(self, task: str) -> tuple[Tensor, Tensor]:
+        """Which have a fact of the task, and which are of another kind: a dog has no emotion. Others may have one."""
+        own = torch.tensor([any(t == task for t, _ in p.facts) for p in self.plans])
+        return own, ~own & torch.tensor([task not in p.open_tasks for p in self.plans])
+
+
+def classes_of(
+    model: DualEncoder, batches: StateBatches, tasks: Mapping[str, ReadoutConfig], takes: Takes
+) -> list[list[int]]:
+    """The columns of `takes.positive_NF` that each readout tells apart.
+
+    Raises:
+        ClaraError: an audio head of another kind, an unknown task, or one with fewer than two classes or more than its
+            rank allows.
+    """
+    head, facts, found = model.audio_head, batches.fact_targets.facts, []
+    if not isinstance(head, ReadoutHead) or len(head.ranks) != len(tasks):
+        ranks = list(head.ranks) if isinstance(head, ReadoutHead) else None
+        raise ClaraError(
+            f"readout: {len(tasks)} tasks, and the model's audio head has ranks {ranks}: expected an audio_head of "
+            "kind 'readout' with a rank for each task."
+        )
+    if strange := sorted(set(tasks) - {t for t, _ in facts}):
+        raise unknown("task of readout", strange[0], sorted({t for t, _ in facts}))
+    for (task, config), rank in zip(tasks.items(), head.ranks):
+        count_F = takes.positive_NF[takes.fitted_N(config)].sum(0)
+        columns = [i for i, fact in enumerate(facts) if fact[0] == task and count_F[i] >= config.least_takes]
+        if not 2 <= len(columns) <= rank + 1:
+            raise ClaraError(
+                f"readout.{task}: {len(columns)} classes have {config.least_takes} stored takes or more, and its rank "
+                f"is {rank}: expected 2 to {rank + 1} classes. Change the head's ranks or least_takes."
+            )
+        found.append(columns)
+    return found
 
 
 def fit(
@@ -77,36 +122,34 @@ def fit(
         encode: texts -> unit embeddings (U, D).
 
     Raises:
-        ClaraError: another head, or a task with fewer than two classes or more than its rank allows.
+        ClaraError: as `classes_of`.
     """
-    head = model.audio_head
-    if not isinstance(head, ReadoutHead) or len(head.ranks) != len(tasks):
-        ranks = list(head.ranks) if isinstance(head, ReadoutHead) else None
-        raise ClaraError(
-            f"readout: {len(tasks)} tasks, and the model's audio head has ranks {ranks}: expected an audio_head of "
-            "kind 'readout' with a rank for each task."
-        )
-    facts = batches.fact_targets.facts
-    if strange := sorted(set(tasks) - {t for t, _ in facts}):
-        raise unknown("task of readout", strange[0], sorted({t for t, _ in facts}))
+    takes = Takes.of(batches)
+    classes, head, first = classes_of(model, batches, tasks, takes), model.audio_head, 0
+    assert isinstance(head, ReadoutHead)
     model.eval()
-    clips = _clips(model, head, batches)
-    _standardize(head, clips.statistics_NS)
-    first = 0
-    for number, ((task, config), rank) in enumerate(zip(tasks.items(), head.ranks)):
-        columns = [i for i, fact in enumerate(facts) if fact[0] == task]
-        fitted_N = ~np.isin(clips.corpus_N, config.exclude_corpora)
-        positive_NC = clips.positive_NF[:, columns] & torch.from_numpy(fitted_N)[:, None]
-        columns = [c for c, count in zip(columns, positive_NC.sum(0)) if count >= config.least_clips]
-        if not 2 <= len(columns) <= rank + 1:
-            raise ClaraError(
-                f"readout.{task}: {len(columns)} classes have {config.least_clips} recordings or more, and its rank is "
-                f"{rank}: expected 2 to {rank + 1} classes. Change the head's ranks or least_clips."
-            )
-        texts_LCD = class_texts(encode, task, [facts[c][1] for c in columns])
-        right = _fit_task(head, clips, columns, texts_LCD, config, task, (number, first))
+    statistics_NS, base_ND, has_base_N = _heard(model, head, batches, takes)
+    _begin(head, statistics_NS)
+    for number, ((task, config), columns) in enumerate(zip(tasks.items(), classes)):
+        texts_LCD = class_texts(encode, task, [batches.fact_targets.facts[c][1] for c in columns])
+        basis_RD = _basis(normalize(texts_LCD.sum(0), dim=-1))
+        # of a clip of two sounds the map would learn that they are alike
+        rows = (takes.positive_NF[:, columns].sum(1) == 1) & takes.fitted_N(config)
+        z_NS, label_N = statistics_NS[rows], takes.positive_NF[rows][:, columns].int().argmax(1)
+        closed_NC, texts_LRC = takes.ignore_NF[rows][:, columns], basis_RD @ texts_LCD.mT
+        weight_N = _weights(label_N.numpy(), takes.corpus_N[rows.numpy()])
+        map_SR, bias_R = _logistic(z_NS, label_N, closed_NC, weight_N, texts_LRC, config.decay)
+        y_NR = z_NS @ map_SR + bias_R
+        # both verdicts are then of like weight: the map's logits know nothing of the embedding's unit length
+        spread = _spread(base_ND[rows & has_base_N] @ basis_RD.T) / _spread(y_NR).clamp_min(LEAST_SPREAD)
+        where = slice(first, first + len(basis_RD))
+        head.map[where], head.bias[where], head.basis[where] = map_SR.T * spread, bias_R * spread, basis_RD
+        head.gate[number], head.gate_bias[number] = _gate(statistics_NS, *takes.of_kind_N(task))
+        head.share[number] = config.share
+        scores_NC = (y_NR @ texts_LRC.mean(0)).masked_fill(closed_NC, -torch.inf)
+        right = float((scores_NC.argmax(1) == label_N).float().mean())
         yield f"readout of {task}: {len(columns)} classes, {right:.3f} of the training clips right"
-        first += rank
+        first += head.ranks[number]
 
 
 @torch.no_grad()
@@ -116,26 +159,19 @@ def class_texts(encode: Callable[[list[str]], Tensor], task: str, labels: Sequen
     for language in ("en", *languages()[::EVERY]):
         said = prompts(task, labels, language)
         each_UD = encode([text for texts in said for text in texts]).float().cpu()
-        out.append(torch.stack([part.mean(0) for part in each_UD.split([len(texts) for texts in said])]))
-    return normalize(torch.stack(out), dim=-1)
+        out.append(mean_directions(each_UD, [len(texts) for texts in said]))
+    return torch.stack(out)
 
 
 @torch.no_grad()
-def _clips(model: DualEncoder, head: ReadoutHead, batches: StateBatches) -> Clips:
-    """Every usable take of every clip, in the order of its file."""
-    plans = []
-    for entry, takes in zip(batches.entries, batches.usable):
-        for number in takes:
-            take = batches.store.takes[name_of(entry), number]
-            partner = None if take.partner is None else batches.by_name[take.partner]
-            plans.append(StoredPlan(entry, partner, take.compose, take.named, take.snr, take))
-    plans.sort(key=lambda p: (p.take.file, p.take.start))
-    device = head.mean.device
-    statistics_NS, base_ND = torch.empty(len(plans), head.statistics), torch.zeros(len(plans), head.basis.shape[1])
-    has_base_N = torch.zeros(len(plans), dtype=torch.bool)
-    for i in range(0, len(plans), TOGETHER):
+def _heard(model: DualEncoder, head: ReadoutHead, batches: StateBatches, takes: Takes) -> tuple[Tensor, Tensor, Tensor]:
+    """The statistics of every take (N, S), the base head's embeddings (N, D) of some, and of which (N,)."""
+    count, device = len(takes.plans), head.mean.device
+    statistics_NS, base_ND = torch.empty(count, head.statistics), torch.zeros(count, head.basis.shape[1])
+    has_base_N = torch.zeros(count, dtype=torch.bool)
+    for i in range(0, count, TOGETHER):
         rows = slice(i, i + TOGETHER)
-        states_BNKW, len_B = batches._audio(plans[rows], 0, ())
+        states_BNKW, len_B = padded(batches.store, [p.take for p in takes.plans[rows]])
         mask_BN = (torch.arange(states_BNKW.shape[1]) < len_B[:, None]).to(device)
         states_BNKW = states_BNKW.to(device).float()
         statistics_NS[rows] = masked_stats(states_BNKW.flatten(2), mask_BN).cpu()  # what `summary` gives the head
@@ -143,51 +179,16 @@ def _clips(model: DualEncoder, head: ReadoutHead, batches: StateBatches) -> Clip
             a_BW = model.audio.from_states(states_BNKW, mask_BN)
             base_ND[rows] = normalize(head.base(a_BW[:, : -head.statistics]), dim=-1).cpu()
             has_base_N[rows] = True
-    positive_NF, ignore_NF = batches.fact_targets(plans)
-    corpus_N = np.array([str(p.entry.meta.get("corpus")) for p in plans])
-    foreign_N = [frozenset(TASKS) - {t for t, _ in p.facts} - p.open_tasks for p in plans]
-    return Clips(statistics_NS, base_ND, has_base_N, positive_NF, ignore_NF, corpus_N, foreign_N)
+    return statistics_NS, base_ND, has_base_N
 
 
-def _standardize(head: ReadoutHead, statistics_NS: Tensor) -> None:
-    """Set the head's mean and deviation, and standardise in place."""
-    mean_S, deviation_S = statistics_NS.mean(0), statistics_NS.std(0).clamp_min(LEAST_SPREAD)
-    head.mean.copy_(mean_S)
-    head.deviation.copy_(deviation_S)
-    statistics_NS.sub_(mean_S).div_(deviation_S)
-
-
-def _fit_task(
-    head: ReadoutHead,
-    clips: Clips,
-    columns: list[int],
-    texts_LCD: Tensor,
-    config: ReadoutConfig,
-    task: str,
-    place: tuple[int, int],
-) -> float:
-    """One task's map, basis, gate and share, written to the head; the share of its training clips that are right.
-    `place`: its number and its first row among all ranks."""
-    number, first = place
-    # of a clip of two sounds the map would learn that they are alike
-    rows = clips.positive_NF[:, columns].sum(1) == 1
-    rows &= torch.from_numpy(~np.isin(clips.corpus_N, config.exclude_corpora))
-    z_NS, label_N = clips.statistics_NS[rows], clips.positive_NF[rows][:, columns].int().argmax(1)
-    closed_NC = clips.ignore_NF[rows][:, columns]
-    basis_RD = _basis(normalize(texts_LCD.sum(0), dim=-1))
-    texts_LRC = basis_RD @ texts_LCD.mT
-    weight_N = _weights(label_N.numpy(), clips.corpus_N[rows.numpy()])
-    map_SR, bias_R = _logistic(z_NS, label_N, closed_NC, weight_N, texts_LRC, config.decay)
-    y_NR, of_base_NR = z_NS @ map_SR + bias_R, clips.base_ND[rows & clips.has_base_N] @ basis_RD.T
-    # both verdicts are then of like weight: the map's logits know nothing of the embedding's unit length
-    spread = _spread(of_base_NR) / _spread(y_NR).clamp_min(LEAST_SPREAD)
-    gate_S, gate_bias = _gate(clips, columns, task)
-    where = slice(first, first + len(basis_RD))
-    head.map[where], head.bias[where] = map_SR.T * spread, bias_R * spread
-    head.basis[where] = basis_RD
-    head.gate[number], head.gate_bias[number], head.share[number] = gate_S, gate_bias, config.share
-    scores_NC = (y_NR @ texts_LRC.mean(0)).masked_fill(closed_NC, -torch.inf)
-    return float((scores_NC.argmax(1) == label_N).float().mean())
+def _begin(head: ReadoutHead, statistics_NS: Tensor) -> None:
+    """Clear what an earlier fit left, set the head's mean and deviation, and standardise in place."""
+    for buffer in (head.map, head.bias, head.basis, head.gate, head.gate_bias, head.share):
+        buffer.zero_()
+    head.mean.copy_(statistics_NS.mean(0))
+    head.deviation.copy_(statistics_NS.std(0).clamp_min(LEAST_SPREAD))
+    statistics_NS.sub_(head.mean.cpu()).div_(head.deviation.cpu())
 
 
 def _spread(y_NR: Tensor) -> Tensor:
@@ -223,40 +224,24 @@ def _logistic(
             total = total + (weight_N * each_N).sum() / len(texts_LRC)
         return total
 
-    _solve([map_SR, bias_R], loss)
+    minimise([map_SR, bias_R], loss, ITERATIONS, history_size=10)
     return map_SR.detach(), bias_R.detach()
 
 
-def _gate(clips: Clips, columns: list[int], task: str) -> tuple[Tensor, Tensor]:
-    """A logistic regression of whether a clip is of the task at all, both kinds of equal weight: (S,) and a bias. Clips
-    that may be are left out; with none of another kind the gate stays open."""
-    rows = clips.positive_NF[:, columns].any(1)
-    other = torch.tensor([task in foreign for foreign in clips.foreign_N])
-    gate_S = torch.zeros(clips.statistics_NS.shape[1], requires_grad=True)
-    bias = torch.full((), 0.0 if other.any() else 20.0, requires_grad=True)
-    if other.any():
-        z_NS = torch.cat([clips.statistics_NS[rows], clips.statistics_NS[other]])
-        count, others = int(rows.sum()), int(other.sum())
-        target_N = torch.cat([torch.ones(count), torch.zeros(others)])
-        weight_N = torch.where(target_N > 0, 0.5 / count, 0.5 / others)
+def _gate(statistics_NS: Tensor, own_N: Tensor, other_N: Tensor) -> tuple[Tensor, Tensor]:
+    """A logistic regression of whether a clip is of the task at all, both kinds of equal weight: (S,) and a bias. With
+    none of another kind the gate stays open."""
+    gate_S = torch.zeros(statistics_NS.shape[1], requires_grad=True)
+    bias = torch.zeros((), requires_grad=True)
+    if not other_N.any():
+        return gate_S.detach(), bias.detach() + OPEN
+    weight_N = own_N * (0.5 / own_N.sum()) + other_N * (0.5 / other_N.sum())
 
-        def loss() -> Tensor:
-            each_N = binary_cross_entropy_with_logits(z_NS @ gate_S + bias, target_N, reduction="none")
-            return (weight_N * each_N).sum() + GATE_DECAY * gate_S.square().sum()
+    def loss() -> Tensor:
+        logits_N = statistics_NS @ gate_S + bias
+        return binary_cross_entropy_with_logits(logits_N, own_N.float(), weight_N, reduction="sum") + (
+            GATE_DECAY * gate_S.square().sum()
+        )
 
-        _solve([gate_S, bias], loss)
+    minimise([gate_S, bias], loss, ITERATIONS, history_size=10)
     return gate_S.detach(), bias.detach()
-
-
-def _solve(parameters: list[Tensor], loss: Callable[[], Tensor]) -> None:
-    """Minimise a convex loss."""
-    optimizer = torch.optim.LBFGS(parameters, max_iter=ITERATIONS, history_size=10, line_search_fn="strong_wolfe")
-
-    def closure() -> Tensor:
-        optimizer.zero_grad()
-        value = loss()
-        value.backward()
-        return value
-
-    with torch.enable_grad():
-        optimizer.step(closure)

@@ -129,6 +129,7 @@ class Trainer:
         self.entries = dataset.entries
         if c.readout:
             self.stored = dataset
+            readout.classes_of(self.model, dataset, c.readout, readout.Takes.of(dataset))  # before steps are made
         if c.loss.tasks and not c.texts:
             self.aim(dataset)
         if self.done >= c.steps:

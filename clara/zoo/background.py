@@ -25,6 +25,7 @@ from torch.nn.functional import binary_cross_entropy_with_logits
 from clara.calibration import temperature
 from clara.config import build
 from clara.errors import ClaraError
+from clara.losses import minimise
 from clara.parsing import parse_json
 from clara.saving import whole_file
 from clara.zoo import catalog
@@ -144,14 +145,10 @@ def _sigmoid(z_BK: Tensor, fits_BK: Tensor) -> tuple[float, float]:
     share = float(true_BK.mean())
     weight_BK = torch.where(fits_BK, SHARE / share, (1 - SHARE) / (1 - share)).double()
     parameters = torch.tensor([1.0, -3.0], dtype=torch.float64, requires_grad=True)
-    optimizer = torch.optim.LBFGS([parameters], max_iter=200, line_search_fn="strong_wolfe")
 
-    def closure() -> Tensor:
-        optimizer.zero_grad()
-        loss = binary_cross_entropy_with_logits(parameters[0] * z_BK + parameters[1], true_BK, weight_BK)
-        loss.backward()
-        return loss
+    def loss() -> Tensor:
+        return binary_cross_entropy_with_logits(parameters[0] * z_BK + parameters[1], true_BK, weight_BK)
 
-    optimizer.step(closure)
+    minimise([parameters], loss, 200)
     slope, offset = parameters.tolist()
     return slope, offset
