@@ -13,6 +13,8 @@ from safetensors.torch import load_file, save_file
 from tiny import tiny_zoo
 from torch.nn.functional import normalize
 
+from clara.apps.hit_files import as_m3u, as_table, records
+from clara.apps.query import Hit, Hits
 from clara.apps.search import Index, top_k
 from clara.errors import ClaraError
 from clara.zoo.embedder import Embedder
@@ -161,3 +163,11 @@ def test_a_query_of_several_parts(zoo: Embedder, folder: Path) -> None:
     assert index.query(zoo, text=text, unlike=array, top=1) == index.query(zoo, text=text, unlike=[array], top=1)
     with pytest.raises(ClaraError, match=r"weight=1.5"):
         index.query(zoo, text=text, audio=clip, weight=1.5)
+
+
+def test_a_floor_of_zero_is_a_floor() -> None:
+    hits = Hits([Hit("near.wav", 0.2), Hit("far.wav", -0.1)])
+    assert [hits.fits(h) for h in hits] == [None, None] and "does not fit" not in as_table(hits)
+    hits.floor = 0.0
+    assert [r["fits"] for r in records(hits)] == [True, False]
+    assert as_table(hits).splitlines()[1].endswith("(does not fit)") and "far.wav" not in as_m3u(hits)

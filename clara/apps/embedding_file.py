@@ -14,7 +14,7 @@ import numpy as np
 import torch
 from tqdm.auto import tqdm
 
-from clara.apps.search import embed_sources, embed_windows_of
+from clara.apps.search import NothingReadable, embed_sources, embed_windows_of
 from clara.audio.sources import describe, path_of, plain
 from clara.data.parallel import sole_writer
 from clara.errors import ClaraError
@@ -122,17 +122,14 @@ def _embed(
         broken(reason)
 
     items, told = [item for _, item in chunk], None if broken is None else left_out
-    width = zoo.config.embed_dim
     try:
         if config.windows:
             owners, times_N2, audio_ND = embed_windows_of(zoo, items, config.batch_size, False, told)
         else:
             owners, audio_ND = embed_sources(zoo, items, config.batch_size, False, told)
             times_N2 = torch.zeros(len(owners), 2)
-    except ClaraError:
-        if len(why) < len(items):
-            raise
-        owners, times_N2, audio_ND = [], torch.zeros(0, 2), torch.zeros(0, width)  # none of them
+    except NothingReadable:
+        owners, times_N2, audio_ND = [], torch.zeros(0, 2), torch.zeros(0, zoo.config.embed_dim)
     of = {id(item): name for name, item in chunk}
     rows = [of[id(item)] for item in owners]
     there = set(rows)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import csv
 import json
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict
@@ -10,6 +9,7 @@ from pathlib import Path
 from typing import Any, TextIO
 
 from clara.errors import ClaraError, unknown
+from clara.report.text import csv_of
 from clara.saving import whole_file
 from clara.zoo.events import Event, Timeline
 
@@ -68,9 +68,7 @@ def _audacity(file: TextIO, found: Mapping[str, Sequence[Event]]) -> None:
 
 
 def _csv(file: TextIO, found: Mapping[str, Sequence[Event]]) -> None:
-    writer = csv.DictWriter(file, ["file", "start", "end", "score", "text"], lineterminator="\n")
-    writer.writeheader()
-    writer.writerows(records(found))
+    print(csv_of(records(found), ("file", "start", "end", "score", "text")), file=file)
 
 
 def _json(file: TextIO, found: Mapping[str, Sequence[Event]]) -> None:

@@ -20,7 +20,7 @@ from torch import Tensor
 
 from clara.apps.lance_rows import ABOUT, OWN, columns_of, path_of_clip, pending, schema_of, sql, to_arrow
 from clara.apps.query import Hit, Hits, Searchable, embedder
-from clara.apps.search import checked_top, embed_windows_of, vectors
+from clara.apps.search import NothingReadable, checked_top, embed_windows_of, vectors
 from clara.data.parallel import sole_writer
 from clara.errors import ClaraError, require
 from clara.saving import flush
@@ -88,7 +88,7 @@ class LanceIndex(Searchable):
             raise ClaraError(f"{folder} is a table of LanceDB, but not an index of ours: build one elsewhere.")
         index = cls(folder, meta[ABOUT[0]].decode(), meta[ABOUT[1]].decode(), table)
         if zoo is not None:
-            index._check(zoo)
+            index.check(zoo)
         return index
 
     def __len__(self) -> int:
@@ -164,7 +164,7 @@ class LanceIndex(Searchable):
             ClaraError: no audio, audio without a path, another checkpoint, a column whose type does not fit or, without
                 `broken`, a file that cannot be read.
         """
-        self._check(zoo)
+        self.check(zoo)
         about = {path_of_clip(path): dict(values) for path, values in (columns or {}).items()}
         with sole_writer(self.folder):
             self._widen(about)
@@ -192,9 +192,7 @@ class LanceIndex(Searchable):
         """Embed some files and put them in the place of what there was of them -> those that could be read."""
         try:
             owners, times_W2, audio_WD = embed_windows_of(zoo, chunk, *how)
-        except ClaraError as e:
-            if how[2] is None or "can be read" not in str(e):
-                raise
+        except NothingReadable:
             return set()  # each was reported
         self._delete([path for path in set(owners) if todo[path] == CHANGED])
         self.add_vectors(audio_WD, owners, times_W2, about)
@@ -219,9 +217,10 @@ class LanceIndex(Searchable):
     def delete(self, condition: str) -> int:
         """Remove the windows that fulfil a condition, as of `where` -> how many. ClaraError as there."""
         chosen = self.where(condition)
-        count = len(chosen)
-        if count:
-            self.table.delete(chosen.condition)
+        with sole_writer(self.folder):
+            count = len(chosen)
+            if count:
+                self.table.delete(chosen.condition)
         return count
 
     def _delete(self, paths: Sequence[str]) -> None:

@@ -41,7 +41,14 @@ HIT_COLUMNS = ("path", "score", "start", "end")
 
 
 class Hits(list[Hit]):
-    """Hits, best first, that notebooks show with players of the moment found."""
+    """Hits, best first, that notebooks show with players of the moment found. `floor`: the score below which a clip
+    does not fit; None where that is not known (`Searchable.query`)."""
+
+    floor: float | None = None
+
+    def fits(self, hit: Hit) -> bool | None:
+        """Whether a hit's score is at the floor or above; None without a floor."""
+        return None if self.floor is None else hit.score >= self.floor
 
     def to_pandas(self) -> pandas.DataFrame:
         """A row for each, with the columns path, score, start and end in seconds. MissingDependency without pandas."""
@@ -88,28 +95,44 @@ class Searchable(ABC):
             top: how many clips.
 
         Returns:
-            Hits, best first. With more than one part `score` is the cosine to the combined query.
+            Hits, best first. With more than one part `score` is the cosine to the combined query. A text alone has a
+            `floor`, if the checkpoint has a background (`floor`).
 
         Raises:
             ClaraError: neither text nor audio, more than one clip, a weight outside 0 to 1, `top` below 1, or an index
                 of another checkpoint.
         """
-        self._check(zoo)
-        return self.nearest(query_vector(zoo, text, audio, unlike, weight), top)[0]
+        self.check(zoo)
+        query_1D = query_vector(zoo, text, audio, unlike, weight)
+        hits = self.nearest(query_1D, top)[0]
+        if audio is None and isinstance(unlike, list | tuple) and not unlike:
+            hits.floor = _floor(zoo, query_1D[0])
+        return hits
+
+    def where(self, condition: str) -> Searchable:
+        """This index limited to rows that fulfil a condition. ClaraError for an index without columns."""
+        raise ClaraError(
+            f"where={condition!r}: only an index with columns, a LanceIndex (NAME.lance), can be filtered."
+        )
 
     def floor(self, zoo: Embedder, text: str) -> float | None:
         """The score below which a clip does not fit a text, by the background of the checkpoint; None where that has
         none. One in twenty unrelated texts finds a clip above it. ClaraError for an index of another checkpoint."""
-        self._check(zoo)
-        background = background_of(zoo.name, zoo.sha256)
-        return None if background is None else background.floor(zoo.embed_text([text])[0])
+        self.check(zoo)
+        return _floor(zoo, zoo.embed_text([text])[0])
 
-    def _check(self, zoo: Embedder) -> None:
+    def check(self, zoo: Embedder) -> None:
+        """ClaraError unless the index is of this checkpoint."""
         if embedder(zoo).sha256 != self.sha256:
             raise ClaraError(
                 f"This index was built with {self.model} (weights {self.sha256[:12]}), the query comes from {zoo.name} "
                 f"({zoo.sha256[:12]}): build it again, or load that model."
             )
+
+
+def _floor(zoo: Embedder, text_D: Tensor) -> float | None:
+    background = background_of(zoo.name, zoo.sha256)
+    return None if background is None else background.floor(text_D)
 
 
 def query_vector(

@@ -156,6 +156,10 @@ class Index(Searchable):
         return clips
 
 
+class NothingReadable(ClaraError):
+    """None of the clips can be read; each was reported."""
+
+
 def embed_sources(
     zoo: Embedder,
     sources: Any,
@@ -166,7 +170,8 @@ def embed_sources(
     """Files and folders -> (items, audio_ND). With `broken` those that cannot be read are left out, and it is told why.
 
     Raises:
-        ClaraError: no audio, none that can be read, or without `broken` one that cannot (named).
+        ClaraError: no audio, or without `broken` a clip that cannot be read (named).
+        NothingReadable: with `broken`, none can be read.
     """
     items, parts = _readable(partial(embedder(zoo).embed_audio, batch_size=batch_size), sources, progress, broken)
     return items, torch.cat(parts)
@@ -215,7 +220,7 @@ def _readable(
             except ClaraError as e:
                 broken(str(e))
     if not found:
-        raise ClaraError(f"None of {len(items)} clips can be read.")
+        raise NothingReadable(f"None of {len(items)} clips can be read.")
     return found, parts
 
 

@@ -18,7 +18,7 @@ from torch import Tensor
 from clara.apps.batching import Batcher, Busy
 from clara.apps.classifier import Classifier
 from clara.apps.hit_files import records
-from clara.apps.query import Searchable, query_vector
+from clara.apps.query import Hits, Searchable
 from clara.audio import waveform
 from clara.errors import ClaraError, require
 from clara.zoo.embedder import Embedder
@@ -58,7 +58,7 @@ class Service:
     def __init__(self, zoo: Embedder, index: Searchable | None, config: ServeConfig) -> None:
         self.zoo, self.index, self.config = zoo, index, config
         if index is not None:
-            index._check(zoo)
+            index.check(zoo)
         self.metrics = _Metrics()
         self.batcher = Batcher(zoo, config.batch, config.wait_ms, config.queue, self.metrics.batch.observe)
         self.classifier = lru_cache(CLASSIFIERS)(self._classifier)
@@ -97,18 +97,13 @@ class Service:
 
     def hits(
         self, text: str | None, wave: np.ndarray | None, unlike: list[str], weight: float, top: int, where: str | None
-    ) -> tuple[list[Any], float | None]:
-        """Hits of the index, and the floor of a text alone. ClaraError without an index."""
+    ) -> Hits:
+        """Hits of the index. ClaraError without an index."""
         if self.index is None:
             raise ClaraError("This server has no index to search: start it with --index.")
-        index: Any = self.index
-        if where:
-            if not hasattr(index, "where"):
-                raise ClaraError("`where` needs an index with columns, NAME.lance.")
-            index = index.where(where)
+        index = self.index.where(where) if where else self.index
         audio = None if wave is None else (wave, self.zoo.model.front_end.sample_rate)
-        found = index.nearest(query_vector(self.zoo, text or None, audio, unlike, weight), top)[0]
-        return found, index.floor(self.zoo, text) if text and audio is None and not unlike else None
+        return index.query(self.zoo, text=text or None, audio=audio, unlike=unlike, weight=weight, top=top)
 
 
 class _Metrics:
@@ -289,4 +284,4 @@ def _add_searching_routes(app: Any, service: Service) -> None:
         """Clips of the server's index by a text, a recording, or both."""
         wave = None if file is None else await service.decoded(file)
         asked = (text, wave, unlike, weight, top, where)
-        return records(*await service.within(service.batcher.run(lambda: service.hits(*asked))))
+        return records(await service.within(service.batcher.run(lambda: service.hits(*asked))))

@@ -102,14 +102,14 @@ class Page:
         try:
             wave = self.service.read(clip) if clip else None
             asked = (text, wave, _listed(unlike), weight, PLAYERS, None)
-            hits, floor = self._done(self.service.batcher.run(lambda: self.service.hits(*asked)))
+            hits = self._done(self.service.batcher.run(lambda: self.service.hits(*asked)))
         except ClaraError as e:
             raise self.gradio.Error(str(e)) from e
         rate, players = 24000, []
         for hit in hits:
             start, end = hit.start or 0.0, hit.end
             heard = waveform.read(hit.path, rate, start=start, seconds=min(PLAYED, end - start) if end else PLAYED)
-            fits = " (does not fit)" if floor is not None and hit.score < floor else ""
+            fits = " (does not fit)" if hits.fits(hit) is False else ""
             label = f"{hit.score:+.3f}  {hit.path}  {start:.1f} s{fits}"
             value = (rate, (heard.clip(-1, 1) * 32767).astype(np.int16))
             players.append(self.gradio.Audio(value=value, label=label, visible=True))

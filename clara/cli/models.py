@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
 import typer
 
@@ -26,9 +26,6 @@ from clara.cli.app import (
 from clara.config import CONFIGS
 from clara.errors import ClaraError, unknown
 from clara.zoo import catalog
-
-if TYPE_CHECKING:
-    from clara.zoo.embedder import Embedder
 
 
 @app.command("list")
@@ -128,8 +125,9 @@ def embed(
     found = audio_items(sources, skip_broken)
     room_for(out)
     from clara.apps.embedding_file import EmbedConfig, write_embeddings
+    from clara.zoo.loading import load
 
-    zoo = load_embedder(model, device, window, hop)
+    zoo = load(model, device, window=window, hop=hop)
     zoo.readers = zoo.readers if workers is None else workers
     done = write_embeddings(zoo, found, out, EmbedConfig(windows, batch_size), left_out(skip_broken), at_terminal())
     if done.resumed:
@@ -150,13 +148,6 @@ def demo(
     from clara.apps.demo import run
 
     run(own, out, model)
-
-
-def load_embedder(model: str, device: str | None, window: float | None, hop: float | None) -> Embedder:
-    """`clara.load`, imported when it is called."""
-    from clara.zoo.loading import load
-
-    return load(model, device, window=window, hop=hop)
 
 
 def at_terminal() -> bool:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import csv
-import io
 import json
 from collections.abc import Callable
 from pathlib import Path
@@ -28,8 +27,9 @@ from clara.cli.app import (
     left_out,
     room_for,
 )
-from clara.cli.models import at_terminal, load_embedder
+from clara.cli.models import at_terminal
 from clara.errors import ClaraError, MissingDependency
+from clara.report.text import csv_of
 from clara.saving import whole_file
 
 if TYPE_CHECKING:
@@ -91,11 +91,12 @@ def classify(
     if out is not None:
         room_for(out)
     from clara.apps.classifier import Classifier
+    from clara.zoo.loading import load
 
     if fitted:
         classifier = Classifier.load(model, device=device, window=window, hop=hop)
     else:
-        zoo = load_embedder(model, device, window, hop)
+        zoo = load(model, device, window=window, hop=hop)
         classifier = Classifier(zoo, own, task, language, template or None, independent)
     classifier.min_score = classifier.min_score if min_score is None else min_score
     if unlabelled is not None:
@@ -189,11 +190,7 @@ def _as_csv(records: list[dict[str, Any]]) -> str:
         for i, s in enumerate(row.pop("top"), start=1):
             row |= {f"{key}_{i}": value for key, value in s.items()}
         rows.append(row)
-    text = io.StringIO()
-    writer = csv.DictWriter(text, max(rows, key=len, default={}), lineterminator="\n")
-    writer.writeheader()
-    writer.writerows(rows)
-    return text.getvalue().rstrip("\n")
+    return csv_of(rows)
 
 
 def _windows(

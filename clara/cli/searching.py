@@ -123,16 +123,16 @@ def search(
     from clara.apps.search import Index
     from clara.zoo.loading import load
 
-    found = None if index is None else opened(index, where)
+    found = None if index is None else opened(index)
+    if found is not None and where is not None:
+        found = found.where(where)
     zoo = load(model, device, window=window, hop=hop)
     library = found or Index.build(zoo, items, progress=at_terminal(), broken=left_out(skip_broken))
     hits = library.query(zoo, text=query, audio=clip, unlike=others, weight=weight, top=top)
-    alone = query is not None and like is None and not others  # only a text's own cosines have a floor
-    floor = library.floor(zoo, str(query)) if alone else None
     if out is not None:
-        write_hits(out, hits, floor)
+        write_hits(out, hits)
         return
-    typer.echo(json_of(hits, floor) if as_json else as_table(hits, floor))
+    typer.echo(json_of(hits) if as_json else as_table(hits))
 
 
 def _check_query(query: str | None, like: str | None, index: Path | None, folder: list[str], where: str | None) -> None:
@@ -155,13 +155,12 @@ def _is_audio(text: Any) -> bool:
     return Path(text).suffix.lower() in EXTENSIONS and Path(text).is_file()
 
 
-def opened(path: Path, where: str | None) -> Searchable:
-    """The index at `path`, its suffix says which kind, limited by a filter. ClaraError as of their classes."""
+def opened(path: Path) -> Searchable:
+    """The index at `path`; its suffix says which kind. ClaraError as of their classes."""
     if path.suffix != ON_DISK:
         from clara.apps.search import Index
 
         return Index.load(path)
     from clara.apps.lance_index import LanceIndex
 
-    library = LanceIndex.open(path)
-    return library if where is None else library.where(where)
+    return LanceIndex.open(path)

@@ -37,7 +37,7 @@ def serve(
     from clara.apps.server import ServeConfig, create_app
     from clara.zoo.loading import load
 
-    library = None if index is None else opened(index, None)
+    library = None if index is None else opened(index)
     config = ServeConfig(most_mib, most_seconds, timeout, batch)
     made = create_app(load(model, device), library, config)
     if page:

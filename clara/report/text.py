@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import csv
+import io
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
 
 from clara.results import Figure, Result
 
@@ -14,6 +17,16 @@ NAMES = {
     "ece": "calibration error",
 }
 SHOWN = ("accuracy", "uar", "macro_f1", "macro_map", "R@1", "R@5", "R@10", "mAP@10", "median_rank", "ece")
+
+
+def csv_of(rows: Sequence[Mapping[str, Any]], columns: Sequence[str] = ()) -> str:
+    """Rows as CSV with a header, without the last line's end: these columns, then others as they come."""
+    names = list(dict.fromkeys([*columns, *(name for row in rows for name in row)]))
+    text = io.StringIO()
+    table = csv.DictWriter(text, names, lineterminator="\n")
+    table.writeheader()
+    table.writerows(rows)
+    return text.getvalue().rstrip("\n")
 
 
 def metric_name(metric: str) -> str:
