@@ -301,5 +301,5 @@ def _said(what: str, remedy: str = "") -> Iterator[None]:
     except (ValueError, RuntimeError, OSError, TypeError, ArithmeticError) as e:
         if isinstance(e, ClaraError):
             raise
-        told = str(e).split(", /")[0].splitlines()[0][:300]  # what follows is a place in Lance's source
+        told = str(e).split(", /")[0].splitlines()[0][:300].rstrip(".")  # what follows is a place in Lance's source
         raise ClaraError(f"{what}: {told}. {remedy}".rstrip()) from e
